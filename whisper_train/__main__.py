@@ -1,0 +1,3 @@
+from whisper_train.cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""The commands. Each reads its input and calls one function; nothing heavy is imported before it is needed."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from whisper_train import __version__
+from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, Stopped, UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """From one job file to a proven, deployable Whisper model."""
+
+
+def exits(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turns what a command returns or raises into an exit status and, for wrong input, one message."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            sys.exit(command(*args, **options) or 0)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(WRONG_INPUT)
+        except (Stopped, KeyboardInterrupt):
+            sys.exit(STOPPED)
+        except RuntimeError as error:
+            if "a rank failed" in str(error):  # the rank has shown its own traceback
+                click.echo(f"error: {error}", err=True)
+                sys.exit(FAILED)
+            raise
+
+    return wrapped
+
+
+job_options = [
+    click.option("--machine", envvar="MACHINE", metavar="PROFILE", help="profile in jobs/machines/, or a path"),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="training.learning_rate=1e-5; repeatable"
+    ),
+]
+
+
+def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(job_options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("job", required=False)
+@with_job_options
+@click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
+@click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
+@click.option("-l", "--lang", help="flat: language")
+@click.option("-dn", "--name", help="flat: data set on the hub, or a folder")
+@click.option("-dc", "--cache", help="flat: where data sets are kept")
+@click.option("-mn", "--model-name", help="flat: whisper-small, whisper-large-v3 …")
+@click.option("-mc", "--model-cache", help="flat: where models are kept")
+@click.option("-wp", "--whisper-pretrained", help="flat: hub id or folder to start from")
+@click.option("-ck", "--checkpoint-name", help="flat: name of the run")
+@click.option("-cd", "--checkpoint-dir", help="flat: folder of the run")
+@click.option("-t", "--max-steps", type=int, help="flat: how many steps")
+@exits
+def train(job: str | None, machine: str | None, overrides: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+    """Train JOB, a name in jobs/ or a path; run it again to resume."""
+    from whisper_train.paths import read_environment
+
+    environment = read_environment()
+    if (job is None) == (config is None):
+        raise UserError("train: name one job (whisper-train train demo), or one flat file (--config config.yaml)")
+    if config is not None:
+        from whisper_train.flat import train_flat
+
+        return train_flat(config, flags, machine, overrides, environment)
+    if given := [name for name, value in flags.items() if value is not None]:
+        raise UserError(f"train: --{given[0].replace('_', '-')} goes with --config; for a job use --set")
+    from whisper_train.runner import train_named
+
+    return train_named(str(job), machine, overrides, environment)
+
+
+@main.command()
+@click.argument("job")
+@with_job_options
+@exits
+def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
+    """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""
+    from whisper_train.job_file import dump_job
+    from whisper_train.machine import list_gpus, plan_layout
+    from whisper_train.paths import read_environment
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, why = resolve(job, machine, overrides, environment)
+    layout = plan_layout(resolved, gpus=len(list_gpus(environment)))
+    click.echo(f"# {why}")
+    click.echo(
+        f"# global batch {layout.global_batch} = {layout.ranks} rank(s) × {layout.per_device} clips"
+        f" × {layout.accumulation} accumulation"
+    )
+    click.echo(dump_job(resolved), nl=False)
+
+
+@main.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@exits
+def schema(path: Path | None) -> None:
+    """Write the JSON schema of job files to PATH, or print it; editors complete and check with it."""
+    from whisper_train.paths import write_text
+    from whisper_train.schema import job_schema
+
+    if path is None:
+        click.echo(job_schema(), nl=False)
+    else:
+        write_text(path, job_schema())

@@ -1,0 +1,197 @@
+"""The audit: every clip is read once before training; what cannot be used is dropped, counted and named.
+
+Memory holds a few chunks of clips and 16 bytes a clip (hash and a verdict), not the clips.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
+from whisper_train.data.clip import Clip
+from whisper_train.data.index import Index, write_index
+from whisper_train.data.read import AudioReader
+from whisper_train.paths import written_whole
+
+CLIPS_PER_CHUNK = 64
+TOO_LONG, UNREADABLE, SILENT = "too long", "unreadable", "silent"
+EMPTY_TEXT, TOO_MANY_TOKENS = "empty text", "too many tokens"
+DUPLICATE, IN_TRAIN_AND_EVAL = "duplicate", "in both train and eval"
+REASONS = (UNREADABLE, EMPTY_TEXT, SILENT, TOO_LONG, TOO_MANY_TOKENS, DUPLICATE, IN_TRAIN_AND_EVAL)
+
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the audit found in one set."""
+
+    clips: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def dropped_fraction(self) -> float:
+        return 1 - self.kept / self.clips if self.clips else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "clips": self.clips,
+            "kept": self.kept,
+            "hours": round(self.seconds / 3600, 4),
+            "dropped": {reason: self.dropped[reason] for reason in REASONS if self.dropped[reason]},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What reading one clip showed: its length, a hash of its samples, and why it cannot be used, if so."""
+
+    seconds: float
+    audio_hash: int
+    reason: str = ""
+    detail: str = ""
+
+
+def inspect_chunk(clips: Sequence[Clip], columns: Sequence[str | None], max_seconds: float) -> list[Finding]:
+    reader = AudioReader(columns)
+    return [inspect(clip, reader, max_seconds) for clip in clips]
+
+
+def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
+    """Reads the audio of one clip, no more than a second past `max_seconds` of it."""
+    try:
+        waveform = reader.read(clip.audio, clip.row_group, clip.row, clip.source, max_seconds + 1)
+    except ValueError as error:
+        return Finding(0.0, 0, UNREADABLE, str(error))
+    seconds = len(waveform) / SAMPLE_RATE
+    audio_hash = int.from_bytes(hashlib.blake2b(waveform.tobytes(), digest_size=8).digest(), "little")
+    if seconds > max_seconds:
+        return Finding(seconds, audio_hash, TOO_LONG, f"over {max_seconds:g} s")
+    if float(np.abs(waveform).max()) < SILENCE_PEAK:
+        return Finding(seconds, audio_hash, SILENT, "never louder than -60 dB")
+    return Finding(seconds, audio_hash)
+
+
+def text_problem(text: str, count_tokens: Callable[[str], int], max_tokens: int) -> tuple[str, str] | None:
+    if not text:
+        return EMPTY_TEXT, ""
+    if (tokens := count_tokens(text)) > max_tokens:
+        return TOO_MANY_TOKENS, f"{tokens} tokens, over {max_tokens}"
+    return None
+
+
+def audit_set(
+    clips: Iterable[Clip],
+    path: Path,
+    *,
+    columns: Sequence[str | None],
+    streamed: Sequence[bool],
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    max_seconds: float,
+    workers: int,
+    drop: Callable[[Clip | dict[str, Any], str, str], None],
+) -> Tally:
+    """Writes the usable clips to the index `path` and calls `drop(clip, reason, detail)` for the others.
+
+    `columns` and `streamed` are per source: its audio column, and whether its audio is only read during training.
+    """
+    tally = Tally()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for clip, finding in inspect_all(clips, columns, streamed, max_seconds, workers):
+            tally.clips += 1
+            problem = (finding.reason, finding.detail) if finding.reason else None
+            problem = problem or text_problem(clip.text, count_tokens, max_tokens)
+            if problem:
+                tally.dropped[problem[0]] += 1
+                drop(clip, *problem)
+                continue
+            yield {**asdict(clip), "seconds": finding.seconds, "audio_hash": finding.audio_hash}
+
+    with written_whole(path) as temporary:
+        write_index(temporary, rows())
+    return tally
+
+
+def inspect_all(
+    clips: Iterable[Clip], columns: Sequence[str | None], streamed: Sequence[bool], max_seconds: float, workers: int
+) -> Iterator[tuple[Clip, Finding]]:
+    """Yields every clip in order with what reading it showed; a bounded number is under way at once."""
+    if all(streamed):
+        yield from ((clip, Finding(math.nan, 0)) for clip in clips)
+        return
+    remaining = iter(clips)
+    under_way: deque[tuple[list[Clip], Future[list[Finding]]]] = deque()
+    # Spawned, not forked: the parent may hold threads (tokenizers, Arrow) that a fork would break.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        while True:
+            while len(under_way) < 4 * workers and (chunk := list(islice(remaining, CLIPS_PER_CHUNK))):
+                local = [clip for clip in chunk if not streamed[clip.source]]
+                under_way.append((chunk, pool.submit(inspect_chunk, local, columns, max_seconds)))
+            if not under_way:
+                return
+            chunk, future = under_way.popleft()
+            findings = iter(future.result())
+            for clip in chunk:
+                yield clip, Finding(math.nan, 0) if streamed[clip.source] else next(findings)
+
+
+def drop_repeats(
+    path: Path, tally: Tally, others: np.ndarray, drop: Callable[[Clip | dict[str, Any], str, str], None]
+) -> None:
+    """Rewrites the index `path` without clips whose audio comes twice or is among the hashes `others` (of eval)."""
+    index = Index(path)
+    hashes = index.column("audio_hash")
+    known = hashes != 0
+    first = np.zeros(len(hashes), dtype=bool)
+    first[np.unique(hashes, return_index=True)[1]] = True
+    shared = known & np.isin(hashes, others)
+    repeated = known & ~first & ~shared
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for position, row in enumerate(index):
+            if shared[position] or repeated[position]:
+                reason = IN_TRAIN_AND_EVAL if shared[position] else DUPLICATE
+                tally.dropped[reason] += 1
+                drop(row, reason, "")
+                continue
+            tally.kept += 1
+            tally.seconds += 0.0 if math.isnan(row["seconds"]) else row["seconds"]
+            yield row
+
+    with written_whole(path) as temporary:
+        write_index(temporary, rows())
+
+
+class DropLog:
+    """Names every dropped clip, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", encoding="utf-8")
+
+    def in_set(self, name: str) -> Callable[[Clip | dict[str, Any], str, str], None]:
+        def drop(clip: Clip | dict[str, Any], reason: str, detail: str) -> None:
+            row = clip if isinstance(clip, dict) else asdict(clip)
+            line = {"set": name, "clip": row["id"], "reason": reason, "detail": detail}
+            self.file.write(json.dumps({key: value for key, value in line.items() if value}, ensure_ascii=False) + "\n")
+
+        return drop
+
+    def close(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()

@@ -1,0 +1,162 @@
+"""Parquet shards with audio bytes inside: local, or a hub data set, downloaded or read over the network.
+
+Rows are read by row group, so that one clip costs no more than its group, and no second copy lies on the disk.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from whisper_train.audio import Waveform, decode
+from whisper_train.data.clip import (
+    AUDIO_COLUMNS,
+    SPEAKER_COLUMNS,
+    TEXT_COLUMNS,
+    Clip,
+    find_column,
+    find_optional_column,
+)
+from whisper_train.errors import UserError
+from whisper_train.job import Source
+
+GROUPS_IN_MEMORY = 12  # row groups a reading process keeps; the order of clips moves through fewer at a time
+
+
+def open_parquet(path: str) -> Any:
+    """A pyarrow ParquetFile for a local path or an hf:// address; reads only what is asked for."""
+    import pyarrow.parquet as pq
+
+    if "://" not in path:
+        return pq.ParquetFile(path)
+    import fsspec
+
+    return pq.ParquetFile(fsspec.open(path, "rb", block_size=1 << 20).open())
+
+
+def find_local_files(source: Source, split: str | None) -> list[str]:
+    """The Parquet files a `parquet:` source names: a file, a glob, or a folder (of a split: <split>*.parquet)."""
+    place = Path(str(source.parquet))
+    pattern = f"{split}*.parquet" if split else "*.parquet"
+    if place.is_dir():
+        files = sorted(place.rglob(pattern))
+    elif place.is_file():
+        files = [place]
+    else:
+        files = sorted(place.parent.glob(place.name))
+    if not files:
+        raise UserError(f"{source.label}: no such Parquet file; check the source in the job")
+    return [str(path) for path in files]
+
+
+def open_hub(source: Source, language: str, cache: Path | None = None) -> Any:
+    """The builder of a hub data set; a set with one configuration per language gets that of `language`.
+
+    Raises UserError when the hub cannot be reached, or data set or configuration are not there.
+    """
+    import datasets
+
+    name = str(source.hub)
+    options: dict[str, Any] = {"revision": source.revision, "cache_dir": str(cache / "datasets") if cache else None}
+    try:
+        config = source.config
+        if config is None and language in datasets.get_dataset_config_names(name, revision=source.revision):
+            config = language
+        return datasets.load_dataset_builder(name, config, **options)
+    except Exception as error:  # datasets raises a dozen kinds, all of them about the name, the network or access
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"hub: {name}: cannot be found: {reason}; check the name, config and revision, the network, and HF_TOKEN if"
+            " the data set is gated"
+        ) from error
+
+
+def find_hub_files(source: Source, split: str | None, cache: Path, language: str) -> list[str]:
+    """The Parquet files of one split of a hub data set: local paths, or hf:// addresses when streaming.
+
+    Raises UserError when it has no such split or is not stored as Parquet.
+    """
+    import datasets
+
+    where = f"hub: {source.hub}"
+    splits = open_hub(source, language, cache).config.data_files or {}
+    name = split or "train"
+    if name not in splits:
+        raise UserError(f"{where}: split: {name}: no such split; it has {', '.join(map(str, splits)) or 'none'}")
+    addresses = [str(address) for address in splits[name]]
+    if not all(address.endswith(".parquet") for address in addresses):
+        raise UserError(f"{where}: is not stored as Parquet; try `revision: refs/convert/parquet`, or download it")
+    if source.streaming:
+        return addresses
+    downloaded = datasets.DownloadManager(
+        download_config=datasets.DownloadConfig(cache_dir=str(cache / "datasets" / "downloads"))
+    ).download(addresses)
+    return [str(path) for path in downloaded]
+
+
+def count_rows(files: Sequence[str]) -> int:
+    return sum(open_parquet(path).metadata.num_rows for path in files)
+
+
+def read_parquet(
+    files: Sequence[str], source: Source, position: int, language: str, first: int, last: int | None
+) -> Iterator[Clip]:
+    """Yields rows `first` up to `last`; reads the text columns only, never the audio."""
+    number = 0
+    for path in files:
+        try:
+            file = open_parquet(path)
+        except Exception as error:  # ArrowInvalid, OSError and fsspec's own: the shard is unusable either way
+            raise UserError(f"{source.label}: {path}: is not readable Parquet ({error}); download it again") from error
+        names = file.schema_arrow.names
+        where = f"{source.label} ({Path(path).name})"
+        find_column(names, source.audio_column, AUDIO_COLUMNS, what="audio", where=where)
+        text = find_column(names, source.text_column, TEXT_COLUMNS, what="text", where=where)
+        speaker = find_optional_column(names, source.speaker_column, SPEAKER_COLUMNS, where=where)
+        for group in range(file.metadata.num_row_groups):
+            size = file.metadata.row_group(group).num_rows
+            if number + size <= first or (last is not None and number >= last):
+                number += size
+                continue
+            columns = file.read_row_group(group, columns=[text] + ([speaker] if speaker else [])).to_pydict()
+            for row in range(size):
+                if number >= first and (last is None or number < last):
+                    value = columns[text][row]
+                    yield Clip(
+                        id=f"{Path(path).name}#{group}.{row}",
+                        audio=path,
+                        text=value.strip() if isinstance(value, str) else "",
+                        language=language,
+                        row_group=group,
+                        row=row,
+                        speaker=str(columns[speaker][row] or "") if speaker else "",
+                        source=position,
+                    )
+                number += 1
+
+
+class ParquetReader:
+    """Reads single clips out of row groups; keeps the last few groups, since clips come group by group."""
+
+    def __init__(self, audio_columns: Sequence[str | None]) -> None:
+        self.audio_columns = audio_columns  # per source
+        self.groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self.open = lru_cache(maxsize=32)(open_parquet)
+
+    def read(self, path: str, row_group: int, row: int, source: int, max_seconds: float | None) -> Waveform:
+        """The waveform of one row; raises ValueError when it cannot be decoded."""
+        key = (path, row_group)
+        if key not in self.groups:
+            file = self.open(path)
+            names = file.schema_arrow.names
+            column = find_column(names, self.audio_columns[source], AUDIO_COLUMNS, what="audio", where=path)
+            self.groups[key] = file.read_row_group(row_group, columns=[column]).column(0)
+            if len(self.groups) > GROUPS_IN_MEMORY:
+                self.groups.popitem(last=False)
+        self.groups.move_to_end(key)
+        cell = self.groups[key][row].as_py()
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise ValueError("holds no audio bytes")
+        return decode(content, max_seconds)

@@ -1,0 +1,139 @@
+"""Turns the sources of a job into the audited indexes of its run folder, once; a resumed run finds them there."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisper_train.data.audit import DropLog, Tally, audit_set, drop_repeats
+from whisper_train.data.clip import Clip
+from whisper_train.data.index import Index
+from whisper_train.data.sources import read_source
+from whisper_train.errors import UserError
+from whisper_train.job import Job, Source
+from whisper_train.paths import read_json, write_json
+
+SHOWN_REASONS = 4
+
+
+def prepare_data(
+    job: Job,
+    folder: Path,
+    *,
+    cache: Path,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    window_seconds: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Audits every set of `job` into `folder` and returns the audit, also kept there as audit.json.
+
+    Raises UserError when a set is empty or more than data.max_dropped_fraction of it had to be dropped.
+    """
+    fingerprint = fingerprint_of(job, window_seconds)
+    done = folder / "audit.json"
+    if done.is_file() and (audit := read_json(done))["fingerprint"] == fingerprint:
+        say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
+        check_audit(audit, job, folder)
+        return dict(audit)
+    workers = job.machine.audit_workers or len(os.sched_getaffinity(0))
+    max_seconds = min(job.data.max_seconds, window_seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = DropLog(folder / "dropped.jsonl")
+    tallies: dict[str, Tally] = {}
+    sets = {"train": job.data.train, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
+    try:
+        for name, sources in sets.items():
+            say(f"data: reading {name}: {'; '.join(source.label for source in sources)}")
+            tallies[name] = audit_set(
+                clips_of(sources, job, cache),
+                index_path(folder, name),
+                columns=[source.audio_column for source in sources],
+                streamed=[source.streaming for source in sources],
+                count_tokens=count_tokens,
+                max_tokens=max_tokens,
+                max_seconds=max_seconds,
+                workers=workers,
+                drop=log.in_set(name),
+            )
+        evaluated = [Index(index_path(folder, name)).column("audio_hash") for name in sets if name != "train"]
+        for name in sets:
+            others = np.concatenate(evaluated) if name == "train" else np.empty(0, np.uint64)
+            drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))
+    finally:
+        log.close()
+    audit = {
+        "fingerprint": fingerprint,
+        "max_seconds": max_seconds,
+        "max_tokens": max_tokens,
+        "sets": {
+            name: {**tally.as_dict(), "digest": digest(index_path(folder, name))} for name, tally in tallies.items()
+        },
+        "sources": {name: [source.label for source in sources] for name, sources in sets.items()},
+    }
+    write_json(done, audit)
+    for name, counted in audit["sets"].items():
+        say(f"data: {name}: {describe(counted)}")
+    check_audit(audit, job, folder)
+    return audit
+
+
+def clips_of(sources: list[Source], job: Job, cache: Path) -> Iterator[Clip]:
+    return chain.from_iterable(
+        read_source(source, position, language=job.language, cache=cache) for position, source in enumerate(sources)
+    )
+
+
+def index_path(folder: Path, name: str) -> Path:
+    """Where the index of the set `train` or `eval.<name>` lies."""
+    return folder / f"{name}.arrow"
+
+
+def describe(counted: dict[str, Any]) -> str:
+    """One set of an audit as a line of text."""
+    dropped = ", ".join(f"{number:,} {reason}" for reason, number in counted["dropped"].items())
+    hours = f"{counted['hours']:.2f} h" if counted["hours"] else "length not known beforehand"
+    return f"{counted['kept']:,} of {counted['clips']:,} clips kept, {hours}; dropped: {dropped or 'none'}"
+
+
+def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
+    """Raises UserError when too much was dropped for the result to mean anything."""
+    limit = job.data.max_dropped_fraction
+    for name, counted in audit["sets"].items():
+        lost = counted["clips"] - counted["kept"]
+        most = sorted(counted["dropped"].items(), key=lambda item: -item[1])[:SHOWN_REASONS]
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in most)
+        if not counted["kept"]:
+            raise UserError(
+                f"data.{name}: no usable clip among {counted['clips']:,} ({reasons}); see {folder / 'dropped.jsonl'}"
+            )
+        if lost > limit * counted["clips"]:
+            raise UserError(
+                f"data.{name}: {lost:,} of {counted['clips']:,} clips dropped ({reasons}), more than"
+                f" data.max_dropped_fraction {limit:g} allows;"
+                f" mend the data ({folder / 'dropped.jsonl'} names them) or raise it"
+            )
+
+
+def fingerprint_of(job: Job, window_seconds: float) -> str:
+    """Changes when the sources, the files they name, the base's window or the limits change."""
+    described: list[Any] = [job.language, job.task, job.base, job.data.max_seconds, window_seconds]
+    if job.architecture:
+        described.append(job.architecture.model_dump(mode="json"))
+    for source in chain(job.data.train, *job.data.eval.values()):
+        described.append(source.model_dump(mode="json", exclude={"weight"}))
+        place = source.manifest or source.folder or source.common_voice or source.parquet
+        if place and (path := Path(place)).exists():
+            described.append([path.stat().st_mtime_ns, path.stat().st_size])
+    described.append(list(job.data.eval))
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,15 @@
+"""Exit statuses, and the two exceptions that carry one."""
+
+DONE = 0
+FAILED = 1
+WRONG_INPUT = 2
+GOAL_MISSED = 3
+STOPPED = 143  # 128 + SIGTERM: left on a signal, after saving
+
+
+class UserError(Exception):
+    """What the user gave is wrong. The message names the file, the key, the value and the way out; exit status 2."""
+
+
+class Stopped(Exception):
+    """A signal asked the program to leave and everything worth keeping is saved; exit status 143."""

@@ -1,0 +1,103 @@
+"""Turns what is wrong with a job into messages: `file: key: what is wrong; the way out`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.training_settings import KNOWN_KEYS, UNKNOWN, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One file's (or flag's) share of a job."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def validate(values: dict[str, Any], layers: Sequence[Layer]) -> Job:
+    """The Job of merged values; raises UserError, one line per problem, each naming the file that holds the key."""
+    try:
+        return Job.model_validate(values)
+    except SettingsError as error:
+        lines = [
+            f"{origin_of(('training', key), layers)}: training.{key}: {message}{near(key, KNOWN_KEYS, message)}"
+            for key, message in error.problems
+        ]
+    except ValidationError as error:
+        lines = [describe(problem, layers) for problem in error.errors(include_url=False)]
+    raise UserError("\n".join(lines))
+
+
+def describe(problem: Any, layers: Sequence[Layer]) -> str:
+    """One problem found by pydantic as `file: key: what is wrong`."""
+    location = tuple(part for part in problem["loc"] if part not in ("int", "literal['all']"))
+    key = ".".join(str(part) for part in location)
+    origin = origin_of(location, layers)
+    given = problem.get("input")
+    shown = "" if isinstance(given, (dict, list)) else f"{given!r}: "
+    match problem["type"]:
+        case "extra_forbidden":
+            known = known_keys(location[:-1])
+            return f"{origin}: {key}: unknown key{near(str(location[-1]), known, UNKNOWN)}"
+        case "missing":
+            return f"{origin_of(location[:-1], layers)}: {key}: is missing; add it"
+        case "value_error":
+            text = str(problem["ctx"]["error"])
+            return f"{origin}: {key}: {text}" if key else f"{origin}: {text}"
+        case "string_type" if isinstance(given, bool):
+            return f"{origin}: {key}: {given!r}: YAML reads yes, no, on and off as true or false; put it in quotes"
+        case _:
+            return f"{origin}: {key}: {shown}{problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys that may stand at `location` of a job."""
+    model: Any = Job
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        model = inner_model(model)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def inner_model(annotation: Any) -> Any:
+    """The model inside list[Model], dict[str, list[Model]] or Model | None."""
+    for argument in getattr(annotation, "__args__", ()):
+        found = inner_model(argument)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return annotation
+
+
+def near(key: str, known: Any, message: str) -> str:
+    if message != UNKNOWN:
+        return ""
+    closest = get_close_matches(key, list(known), n=1, cutoff=0.6)
+    if closest:
+        return f"; did you mean {closest[0]}?"
+    return f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else "; see docs/training.md"
+
+
+def origin_of(location: Sequence[Any], layers: Sequence[Layer]) -> str:
+    """The origin of the strongest layer that holds `location`, or the longest part of it that any holds."""
+    for depth in range(len(location), 0, -1):
+        for layer in reversed(layers):
+            if holds(layer.values, location[:depth]):
+                return layer.origin
+    files = [layer.origin for layer in layers if not layer.origin.startswith("--set") and layer.origin != "defaults"]
+    return files[-1] if files else "job"
+
+
+def holds(value: Any, location: Sequence[Any]) -> bool:
+    for part in location:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            value = value[part]
+        else:
+            return False
+    return True

@@ -1,0 +1,262 @@
+"""Reads job files into a Job: YAML, `extends`, `${ENV}`, `--set`, and the machine profile below them all."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.job_errors import Layer, validate
+from whisper_train.training_settings import DEFAULTS
+
+# The keys of a source, and of the job, that hold a path; relative ones are relative to the file they stand in.
+SOURCE_PATHS = ("manifest", "folder", "common_voice", "parquet")
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+
+
+def load_job(
+    path: Path,
+    *,
+    machine_path: Path | None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Job:
+    """The validated job of `path` on a machine profile; raises UserError listing every problem found."""
+    environment = os.environ if environment is None else environment
+    layers = read_layers(path, environment)
+    if not layers[-1].values.get("name"):
+        layers[-1].values["name"] = path.stem
+    return build_job(layers, machine_path=machine_path, overrides=overrides, environment=environment)
+
+
+def build_job(
+    layers: list[Layer],
+    *,
+    machine_path: Path | None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str],
+) -> Job:
+    """Lays `layers` (the strongest last) over the defaults and the machine profile, and `overrides` over them."""
+    bottom = [Layer("defaults", {"training": with_defaults(layers)})]
+    if machine_path:
+        profile = substitute(read_yaml(machine_path), environment, str(machine_path))
+        bottom.append(Layer(str(machine_path), {"machine": {"name": machine_path.stem, **profile}}))
+    layers = [*bottom, *layers, *(parse_override(text) for text in overrides)]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merge(values, layer.values)
+    return validate(values, layers)
+
+
+def with_defaults(layers: Sequence[Layer]) -> dict[str, Any]:
+    """DEFAULTS, less those that what the job says itself replaces or contradicts."""
+    training: dict[str, Any] = {}
+    for layer in layers:
+        section = layer.values.get("training")
+        training |= section if isinstance(section, dict) else {}
+    defaults = dict(DEFAULTS)
+    if {"per_device_train_batch_size", "gradient_accumulation_steps"} & training.keys():
+        defaults.pop("global_batch_size")
+    if "max_steps" in training:
+        defaults.pop("num_train_epochs")
+    if training.get("eval_strategy") in ("no", False):
+        defaults["load_best_model_at_end"] = False
+    if training.get("predict_with_generate") is False:
+        defaults["metric_for_best_model"] = "loss"
+    if "eval_steps" in training:
+        defaults["save_steps"] = training["eval_steps"]
+    if "eval_strategy" in training:
+        defaults["save_strategy"] = "steps" if training["eval_strategy"] in ("no", False) else training["eval_strategy"]
+    return defaults
+
+
+def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """`path` and, before it, what it extends."""
+    path = path.absolute()
+    if path in seen:
+        circle = " -> ".join(p.name for p in (*seen, path))
+        raise UserError(f"{path}: extends: goes in a circle ({circle}); remove one of them")
+    origin = display(path)
+    values = substitute(read_yaml(path), environment, origin)
+    values = absolute_paths(values, path.parent)
+    extends = values.pop("extends", None)
+    if extends is None:
+        return [Layer(origin, values)]
+    if not isinstance(extends, str):
+        raise UserError(f"{origin}: extends: {extends!r}: must be the name of a job or a path")
+    parent = find_file(extends, [path.parent], ".yaml")
+    if parent is None:
+        raise UserError(f"{origin}: extends: {extends}: no such job beside it{suggest_file(extends, path.parent)}")
+    below = read_layers(parent, environment, (*seen, path))
+    below[-1].values.pop("name", None)
+    return [*below, Layer(origin, values)]
+
+
+def find_file(name: str, folders: Sequence[Path], suffix: str) -> Path | None:
+    """`name` as a path, or as a name with `suffix` in one of `folders`; None when there is no such file."""
+    candidates = [Path(name).expanduser(), *(folder / name for folder in folders)]
+    candidates += [folder / f"{name}{suffix}" for folder in folders]
+    return next((path.absolute() for path in candidates if path.is_file()), None)
+
+
+def suggest_file(name: str, folder: Path) -> str:
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    near = get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; there are {', '.join(names)}" if names else ""
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+
+def construct_mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text", problem_mark=key_node.start_mark)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError with the line for anything else."""
+    origin = display(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        values = yaml.load(text, Loader=StrictLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"{origin}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{origin}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{origin}: is not UTF-8 text (byte {error.start})") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{origin}: not valid YAML: {reason}") from error
+    if values is None:
+        raise UserError(f"{origin}: is empty; see jobs/demo.yaml for a whole job")
+    if not isinstance(values, dict):
+        raise UserError(f"{origin}: holds {type(values).__name__}, not keys and values; see jobs/demo.yaml")
+    return values
+
+
+def display(path: Path) -> str:
+    """`path` as people typed it: relative when it lies below the working directory."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def substitute(value: Any, environment: Mapping[str, str], origin: str, key: str = "") -> Any:
+    """Replaces ${NAME} and ${NAME:-default} in every string of `value`."""
+    if isinstance(value, dict):
+        return {
+            name: substitute(item, environment, origin, f"{key}.{name}".lstrip(".")) for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [substitute(item, environment, origin, f"{key}.{index}") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match[1], match[2]
+        if SECRET_NAME.search(name):
+            raise UserError(
+                f"{origin}: {key}: ${{{name}}} looks like a secret; the program reads it from the environment"
+            )
+        found = environment.get(name) or default
+        if found is None:
+            raise UserError(f"{origin}: {key}: ${{{name}}} is not set; set it in .env or write ${{{name}:-default}}")
+        return found
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", replace, value)
+
+
+def absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Makes the paths of a job file absolute: a relative one is relative to the file."""
+
+    def absolute(path: Any) -> Any:
+        return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) and path else path
+
+    def source(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        changed = {key: absolute(value[key]) for key in SOURCE_PATHS if key in value}
+        if is_local(value.get("hub"), folder):
+            changed["hub"] = absolute(value["hub"])
+        return {**value, **changed}
+
+    def sources(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: sources(item) for name, item in value.items()}
+        return [source(item) for item in value] if isinstance(value, list) else value
+
+    values = dict(values)
+    if isinstance(data := values.get("data"), dict):
+        values["data"] = {**data, **{key: sources(data[key]) for key in ("train", "eval") if key in data}}
+    if is_local(values.get("base"), folder):
+        values["base"] = absolute(values["base"])
+    architecture = values.get("architecture")
+    if isinstance(architecture, dict) and is_local(architecture.get("processor"), folder):
+        values["architecture"] = {**architecture, "processor": absolute(architecture["processor"])}
+    return values
+
+
+def is_local(value: Any, folder: Path) -> bool:
+    """Whether `value` is a path rather than a hub id: it looks like one, or such a folder is there."""
+    if not isinstance(value, str) or value.startswith("job:") or not value or value == "new":
+        return False
+    return value.startswith((".", "/", "~")) or (folder / value).is_dir()
+
+
+def parse_override(text: str) -> Layer:
+    """`a.b=value` as a layer; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key.strip()):
+        raise UserError(f"--set {text}: write it as key.subkey=value")
+    origin = f"--set {text}"
+    try:
+        parsed: Any = yaml.load(value, Loader=StrictLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin}: the value is not valid YAML") from error
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return Layer(origin, absolute_paths(parsed, Path.cwd()))
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Mappings are merged key by key, the upper one's first; anything else above replaces what is below.
+
+    Null above removes what is below: an eval set, a section, a default.
+    """
+    if isinstance(below, dict) and isinstance(above, dict):
+        merged = {key: merge(below.get(key), value) for key, value in above.items()}
+        merged |= {key: value for key, value in below.items() if key not in above}
+        return {key: value for key, value in merged.items() if not (value is None and key in below and key in above)}
+    return above
+
+
+def dump_job(job: Job) -> str:
+    """The resolved job as YAML that loads again to the same job."""
+    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

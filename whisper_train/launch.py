@@ -1,0 +1,118 @@
+"""Starts the ranks of a run: in this process when there is one, by torchrun when there are several."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from whisper_train.errors import UserError
+from whisper_train.plan import RunPlan, write_plan
+from whisper_train.run_folder import STOPPED
+
+RANK_MODULE = "whisper_train.training.rank"
+RENDEZVOUS_SECONDS = 24 * 3600  # other hosts wait as long as the first one may audit its data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hosts:
+    """Where the hosts of a run meet (torchrun's rendezvous): NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT."""
+
+    count: int
+    rank: int
+    address: str
+    port: int
+
+
+def find_hosts(environment: Mapping[str, str]) -> Hosts:
+    """The rendezvous that the environment names; one host without it. Raises UserError when it is incomplete."""
+    numbers = {}
+    for key, default in (("NNODES", "1"), ("NODE_RANK", "0"), ("MASTER_PORT", "29500")):
+        value = environment.get(key) or default
+        if not value.isdigit():
+            raise UserError(f"{key}: {value}: must be a whole number")
+        numbers[key] = int(value)
+    count, rank = numbers["NNODES"], numbers["NODE_RANK"]
+    if count > 1 and not environment.get("MASTER_ADDR"):
+        raise UserError(f"MASTER_ADDR: is not set; with NNODES={count} it names the host of NODE_RANK=0")
+    if not 0 <= rank < max(count, 1):
+        raise UserError(f"NODE_RANK: {rank}: must be 0 to {count - 1}, another on each of the NNODES={count} hosts")
+    return Hosts(
+        count=max(count, 1), rank=rank, address=environment.get("MASTER_ADDR", ""), port=numbers["MASTER_PORT"]
+    )
+
+
+def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
+    """Runs every rank of this host and returns the run's status; raises RuntimeError when a rank fails."""
+    if plan.layout.ranks == 1 and plan.deepspeed is None:
+        from whisper_train.training.callbacks import StopRequest
+        from whisper_train.training.run import run_rank
+
+        request = StopRequest()
+        request.install()
+        return run_rank(plan, request, say)
+    return launch_torchrun(plan, hosts)
+
+
+def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
+    plan_file, outcome = plan.folder.path / ".plan.json", plan.folder.path / f".outcome-{hosts.rank}"
+    outcome.unlink(missing_ok=True)
+    if hosts.rank == 0:
+        write_plan(plan, plan_file)
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={plan.layout.ranks_per_host}"]
+    if hosts.count > 1:
+        command += [f"--nnodes={hosts.count}", f"--node-rank={hosts.rank}"]
+        command += [f"--master-addr={hosts.address}", f"--master-port={hosts.port}"]
+        command += [f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}"]
+    else:
+        command += ["--standalone"]
+    command += ["-m", RANK_MODULE, str(plan_file), str(outcome)]
+    # A session of its own: Ctrl-C reaches this process alone, which asks the ranks to save; torchrun would kill them.
+    process = subprocess.Popen(command, env=rank_environment(plan), start_new_session=True)
+    stopping = forward_signals(process)
+    status = process.wait()
+    if outcome.is_file():
+        return outcome.read_text().strip()
+    if stopping():
+        return STOPPED
+    raise RuntimeError(f"a rank failed (torchrun ended with status {status}); its own message is above")
+
+
+def rank_environment(plan: RunPlan) -> dict[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(plan.layout.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment.setdefault("DS_SKIP_CUDA_CHECK", "1")
+    if not has_gpu():
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def forward_signals(process: "subprocess.Popen[bytes]") -> Callable[[], bool]:
+    """Passes SIGTERM and SIGINT on to the ranks, never to torchrun; returns whether any came."""
+    asked: list[float] = []
+
+    def forward(number: int, frame: object) -> None:
+        asked.append(time.monotonic())
+        for rank in find_ranks(process.pid):
+            rank.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    return lambda: bool(asked)
+
+
+def find_ranks(launcher: int) -> list[psutil.Process]:
+    """The rank processes below torchrun, without their data-loading workers."""
+    try:
+        return [child for child in psutil.Process(launcher).children() if RANK_MODULE in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []

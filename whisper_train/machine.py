@@ -1,0 +1,83 @@
+"""What this machine has, which profile suits it, and the batch layout that follows from job and profile."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.job_file import display, find_file, suggest_file
+
+LARGE_GPU_MIB = 60_000  # from here on a single card holds large-v3 with its optimizer
+
+
+def list_gpus(environment: Mapping[str, str]) -> list[int]:
+    """The memory in MiB of each NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves visible; empty without a driver."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible.strip("-1 "):
+        return []
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    if visible:
+        command.append(f"--id={visible}")
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        return [int(line) for line in answer.split()]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+
+
+def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple[Path, str]:
+    """The path of the machine profile `name`, or of the one that suits `gpus`, and the sentence that says why."""
+    folder = config_dir / "machines"
+    if name:
+        path = find_file(name, [folder], ".yaml")
+        if path is None:
+            raise UserError(f"MACHINE: {name}: no such profile in {display(folder)}{suggest_file(name, folder)}")
+        return path, f"machine profile {path.stem}"
+    if not gpus:
+        chosen, why = "cpu", "no GPU found"
+    else:
+        chosen = "h200" if min(gpus) >= LARGE_GPU_MIB else "2x16gb"
+        why = f"found {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} with {min(gpus) // 1024} GiB"
+    return folder / f"{chosen}.yaml", f"machine profile {chosen} ({why}; MACHINE=<profile> chooses another)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How a global batch is spread: ranks × per_device × accumulation = global batch."""
+
+    ranks: int
+    ranks_per_host: int
+    per_device: int
+    accumulation: int
+    threads: int
+
+    @property
+    def global_batch(self) -> int:
+        return self.ranks * self.per_device * self.accumulation
+
+
+def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
+    """The layout of `job` on a machine with `gpus`; raises UserError when the global batch cannot be spread evenly."""
+    machine, training = job.machine, job.training
+    per_host = max(gpus, 1) if machine.processes == "all" else machine.processes
+    if gpus and per_host > gpus:
+        raise UserError(f"machine.processes: {per_host}: this machine has {gpus} GPU(s); lower it or use all")
+    ranks = per_host * hosts
+    largest = training.get("per_device_train_batch_size") or machine.per_device_train_batch_size
+    steps = training.get("gradient_accumulation_steps")
+    total = training.get("global_batch_size") or largest * (steps or 1)
+    if total % ranks:
+        raise UserError(f"training.global_batch_size: {total}: cannot be spread over {ranks} processes; use a multiple")
+    share = total // ranks
+    per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
+    cores = len(os.sched_getaffinity(0))
+    return Layout(
+        ranks=ranks,
+        ranks_per_host=per_host,
+        per_device=per_device,
+        accumulation=share // per_device,
+        threads=machine.threads or max(1, cores // per_host),
+    )

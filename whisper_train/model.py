@@ -1,0 +1,191 @@
+"""The model a job starts from, its tokens, and the folder it is saved to."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import UserError
+from whisper_train.job import MAX_LABEL_TOKENS, Job, Lora, Model
+from whisper_train.paths import Directories, sync
+
+WEIGHTS = "model.safetensors"
+
+
+def resolve_base(job: Job, directories: Directories) -> str:
+    """The hub id or folder of the job's base; for job:<name> the folder of that job's result."""
+    if job.base.startswith("job:"):
+        return str(directories.models / job.base.removeprefix("job:"))
+    return str(Path(job.base).expanduser()) if job.base.startswith("~") else job.base
+
+
+def load_processor(place: str, *, revision: str | None = None) -> Any:
+    """The WhisperProcessor of a hub id or folder; raises UserError when there is none."""
+    from transformers import WhisperProcessor
+
+    return load(WhisperProcessor.from_pretrained, place, revision=revision)
+
+
+def load_config(place: str, *, revision: str | None = None) -> Any:
+    from transformers import WhisperConfig
+
+    return load(WhisperConfig.from_pretrained, place, revision=revision)
+
+
+def load_model(place: str, *, revision: str | None = None) -> Any:
+    """WhisperForConditionalGeneration in float32 with its output weights tied; raises UserError when there is none."""
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    model = load(WhisperForConditionalGeneration.from_pretrained, place, revision=revision, dtype=torch.float32)
+    check_tied(model)
+    clean_generation_config(model)
+    return model
+
+
+def load(read: Callable[..., Any], place: str, **options: Any) -> Any:
+    folder = Path(place)
+    if os.path.isabs(place):
+        if not folder.is_dir():
+            raise UserError(f"base: {place}: no such folder; train that job first, or check the path")
+        config = folder / "config.json"
+        if config.is_file() and (kind := json.loads(config.read_text()).get("model_type")) != "whisper":
+            raise UserError(f"base: {place}: is a {kind} model, not Whisper")
+    try:
+        return read(place, **{key: value for key, value in options.items() if value is not None})
+    except (OSError, ValueError, TypeError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).strip()
+        raise UserError(f"base: {place}: cannot be loaded: {reason[:300]}") from error
+
+
+def check_tied(model: Any) -> None:
+    """The output projection shares the embedding's weights; a load that lost the tie is a bug (DeepSpeed#1896)."""
+    embedding = model.get_input_embeddings().weight
+    if model.proj_out.weight is not embedding:
+        model.tie_weights()
+    assert model.proj_out.weight is model.get_input_embeddings().weight, "proj_out is not tied to the embedding"
+
+
+def clean_generation_config(model: Any) -> None:
+    """Removes what breaks later loads or contradicts training: forced and suppressed tokens (transformers#37172)."""
+    for config in (model.config, model.generation_config):
+        for key in ("forced_decoder_ids", "suppress_tokens"):
+            if getattr(config, key, None) is not None:
+                setattr(config, key, None)
+
+
+def is_multilingual(model: Any) -> bool:
+    return bool(getattr(model.generation_config, "is_multilingual", True))
+
+
+def prompt_tokens(tokenizer: Any, language: str, task: str, *, multilingual: bool = True) -> list[int]:
+    """Start of transcript, language, task, no timestamps (English-only models: without the middle two).
+
+    Raises UserError when the tokenizer lacks one of them.
+    """
+    words = ["<|startoftranscript|>", f"<|{language}|>", f"<|{task}|>", "<|notimestamps|>"]
+    if not multilingual:
+        words = [words[0], words[3]]
+    known = tokenizer.get_added_vocab()
+    if missing := [word for word in words if word not in known]:
+        raise UserError(f"language: {language}: the base's tokenizer has no {missing[0]}; choose another base")
+    return [int(known[word]) for word in words]
+
+
+def make_encoder(tokenizer: Any, task: str, *, multilingual: bool) -> Callable[[str, str], list[int]]:
+    """A function (text, language) -> prompt tokens, text, one end of text."""
+    prompts: dict[str, list[int]] = {}
+    end = int(tokenizer.get_added_vocab()["<|endoftext|>"])
+
+    def encode(text: str, language: str) -> list[int]:
+        if language not in prompts:
+            prompts[language] = prompt_tokens(tokenizer, language, task, multilingual=multilingual)
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*prompts[language], *ids, end]
+
+    return encode
+
+
+def max_label_tokens(model: Any) -> int:
+    """How many tokens a transcript may have with its prompt and end of text."""
+    return min(int(model.config.max_target_positions), MAX_LABEL_TOKENS)
+
+
+def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
+    """Sets language and task, dropout, SpecAugment, the frozen encoder and LoRA; returns the model to train."""
+    set_language(model, tokenizer, job.language, job.task)
+    apply_model_settings(model, job.model)
+    return add_lora(model, job.model.lora) if job.model.lora else model
+
+
+def set_language(model: Any, tokenizer: Any, language: str, task: str) -> None:
+    """Makes `language` and `task` what the saved folder transcribes when nothing else is asked of it."""
+    multilingual = is_multilingual(model)
+    prompt = prompt_tokens(tokenizer, language, task, multilingual=multilingual)
+    if prompt[0] != model.config.decoder_start_token_id:
+        raise UserError("base: the tokenizer's start token is not the model's; take both from the same place")
+    if multilingual:
+        model.generation_config.language = language
+        model.generation_config.task = task
+
+
+def apply_model_settings(model: Any, settings: Model) -> None:
+    model.config.use_cache = False
+    if settings.dropout is not None:
+        model.config.dropout = settings.dropout
+        for module in model.modules():
+            if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                module.dropout = settings.dropout
+    model.config.apply_spec_augment = settings.spec_augment is not None
+    if settings.spec_augment:
+        for key, value in settings.spec_augment.model_dump().items():
+            setattr(model.config, key, value)
+    if settings.freeze_encoder:
+        model.freeze_encoder()
+
+
+def add_lora(model: Any, settings: Lora) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+    )
+    try:
+        wrapped = get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"model.lora.target_modules: {settings.target_modules}: {error}") from error
+    wrapped.enable_input_require_grads()
+    return wrapped
+
+
+def merge_lora(model: Any) -> Any:
+    """The plain Whisper model with its adapters, if any, merged into the weights."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def save_model(model: Any, processor: Any, folder: Path) -> None:
+    """Writes the model into the run folder, each file whole, so that from_pretrained loads it at any time.
+
+    Weights, configuration and processor are first written aside; an interrupted save leaves the old model.
+    """
+    clean_generation_config(model)
+    check_tied(model)
+    model.config.use_cache = True
+    model.config.apply_spec_augment = False
+    if isinstance(model.generation_config.eos_token_id, list):  # transformers#45584
+        model.generation_config.eos_token_id = model.config.eos_token_id
+    aside = folder / ".model.incomplete"
+    model.save_pretrained(aside)
+    processor.save_pretrained(aside)
+    written = sorted(aside.iterdir())
+    for path in written:
+        sync(path)
+    for path in written:
+        path.replace(folder / path.name)
+    sync(folder)
+    aside.rmdir()

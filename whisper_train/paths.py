@@ -1,0 +1,94 @@
+"""Where things are: the directories that .env names, run folders, and files written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directories:
+    """The three places a run writes to. Each holds one folder per job (the cache: one per source)."""
+
+    cache: Path
+    models: Path
+    logs: Path
+
+
+def read_environment(folder: Path | None = None) -> dict[str, str]:
+    """The process environment over the `.env` file of `folder` (default: the working directory)."""
+    from dotenv import dotenv_values
+
+    path = (folder or Path.cwd()) / ".env"
+    values = dotenv_values(path) if path.is_file() else {}
+    return {**{key: value for key, value in values.items() if value}, **os.environ}
+
+
+def find_directories(environment: Mapping[str, str]) -> Directories:
+    """CACHE_DIR, MODEL_DIR and LOG_DIR, by default under BASE_DIR, by default the working directory."""
+    base = Path(environment.get("BASE_DIR") or ".").expanduser()
+    places = {
+        field: Path(environment.get(variable) or base / name).expanduser().absolute()
+        for field, variable, name in (
+            ("cache", "CACHE_DIR", "cache"),
+            ("models", "MODEL_DIR", "models"),
+            ("logs", "LOG_DIR", "logs"),
+        )
+    }
+    return Directories(**places)
+
+
+def find_config_dir(environment: Mapping[str, str]) -> Path:
+    """The folder of jobs, machine profiles and DeepSpeed files: CONFIG_DIR, else ./jobs, else the checkout's."""
+    if environment.get("CONFIG_DIR"):
+        return Path(environment["CONFIG_DIR"]).expanduser().absolute()
+    here = Path("jobs").absolute()
+    return here if here.is_dir() else Path(__file__).parent.parent / "jobs"
+
+
+def make_directory(path: Path, *, named_by: str) -> Path:
+    """Creates `path`; raises UserError naming the setting `named_by` when it cannot be created or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{named_by}: {path}: cannot be created ({error.strerror}); name another folder") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"{named_by}: {path}: cannot be written to; change its owner or name another folder")
+    return path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; what is written there is synced and renamed when the block ends well."""
+    temporary = path.with_name(f".{path.name}.incomplete")
+    yield temporary
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sync(path: Path) -> None:
+    """Asks the file system to put `path`, a file or a folder's list of names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

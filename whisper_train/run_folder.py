@@ -1,0 +1,167 @@
+"""The run folder: $MODEL_DIR/<job>, with the model, its resolved job, run.json, checkpoints and evaluation."""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from whisper_train import __version__
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.job_file import dump_job
+from whisper_train.paths import Directories, make_directory, read_json, write_json, write_text
+
+RUNNING, TRAINED, DONE = "running", "trained", "done"
+GOAL_MISSED, STOPPED, FAILED = "goal missed", "stopped", "failed"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "deepspeed",
+    "peft",
+    "jiwer",
+    "numpy",
+    "soundfile",
+    "soxr",
+)
+
+# What may change between a run and its continuation without making it another run.
+MAY_CHANGE: tuple[str, ...] = ("machine", "goal", "evaluation.clips_during_training", "data.max_dropped_fraction")
+MAY_CHANGE += tuple(
+    f"training.{key}"
+    for key in ("num_train_epochs", "max_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit")
+)
+MAY_CHANGE += ("training.report_to", "training.early_stopping_patience", "training.push_to_hub")
+MAY_CHANGE += ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    path: Path
+    logs: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def new_base(self) -> Path:
+        """The random weights that a job with `base: new` starts from."""
+        return self.path / "base"
+
+    def read(self) -> dict[str, Any]:
+        """run.json, or nothing before the first run."""
+        path = self.path / "run.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def update(self, **facts: Any) -> None:
+        write_json(self.path / "run.json", {**self.read(), **facts})
+
+
+def run_folder(job: Job, directories: Directories) -> RunFolder:
+    return RunFolder(directories.models / job.name, directories.logs / job.name)
+
+
+@contextmanager
+def opened(job: Job, folder: RunFolder) -> Iterator[None]:
+    """Creates the run folder of `job` where needed and locks it against a second start of the same job.
+
+    Raises UserError when it holds another job's run, or one that is going on.
+    """
+    make_directory(folder.path, named_by="MODEL_DIR")
+    make_directory(folder.logs, named_by="LOG_DIR")
+    with (folder.path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{job.name}: is running already in {folder.path}; stop it, or use another name") from error
+        check_same_job(job, folder)
+        yield
+
+
+def check_same_job(job: Job, folder: RunFolder) -> None:
+    """Raises UserError when the folder's run learned something else: a result must never pass for another's."""
+    resolved = folder.path / "job.yaml"
+    if not resolved.is_file():
+        if (folder.path / "config.json").is_file() or folder.checkpoints.is_dir():
+            raise UserError(f"{folder.path}: holds a model that no job of ours made; choose another name")
+        return
+    before = flatten(yaml.safe_load(resolved.read_text(encoding="utf-8")))
+    now = flatten(yaml.safe_load(dump_job(job)))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+            raise UserError(
+                f"{folder.path}: holds a run with {key}: {before.get(key)}, this job has {now.get(key)};"
+                f" give this one another name (--set name={job.name}-2), or remove the folder to start afresh"
+            )
+
+
+def flatten(value: Any, key: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists by position."""
+    if isinstance(value, dict):
+        items = [(str(name), item) for name, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(position), item) for position, item in enumerate(value)]
+    else:
+        return {key: value}
+    flat: dict[str, Any] = {}
+    for name, item in items:
+        flat |= flatten(item, f"{key}.{name}" if key else name)
+    return flat
+
+
+def start(job: Job, folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Writes the resolved job and the facts of this session into the folder."""
+    before = folder.read()
+    session = {"started": now(), "command": sys.argv[1:], "machine": job.machine.model_dump(mode="json")}
+    write_text(folder.path / "job.yaml", dump_job(job))
+    folder.update(
+        job=job.name,
+        status=before["status"] if before.get("status") == TRAINED else RUNNING,
+        seed=job.training.get("seed", 42),
+        version=__version__,
+        commit=git_commit(),
+        versions=installed_versions(),
+        sessions=[*before.get("sessions", []), session],
+        **facts,
+    )
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from, with + when files differ; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def installed_versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,56 @@
+"""What a run says: plain lines on the terminal, the same with times in training.log; libraries' warnings there only."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+LIBRARIES = ("transformers", "accelerate", "datasets", "DeepSpeed", "deepspeed", "torch", "peft", "py.warnings")
+
+
+def print_line(line: str) -> None:
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(line)  # keeps a progress bar below in one piece
+    else:
+        print(line, flush=True)
+
+
+def open_log(path: Path) -> Callable[[str], None]:
+    """Returns `say`, which prints a line and adds it to the log; sends what libraries warn of to the log alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
+    quiet_libraries(handler)
+    logger = logging.getLogger("whisper_train")
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+    def say(line: str) -> None:
+        print_line(line)
+        logger.info(line)
+
+    return say
+
+
+def quiet_libraries(handler: logging.Handler | None) -> None:
+    """Libraries write to `handler` alone, from warnings up; without one, nowhere."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
+    logging.captureWarnings(True)
+    warnings.simplefilter("default" if handler else "ignore")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_default_handler()  # it would come back with the library's next logger
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler] if handler else [logging.NullHandler()]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False

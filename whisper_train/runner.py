@@ -1,0 +1,206 @@
+"""One job from its file to its result: bases first, then data, ranks, and the status they end with."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whisper_train.data.prepare import prepare_data
+from whisper_train.data.sources import read_source
+from whisper_train.errors import DONE as EXIT_DONE
+from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
+from whisper_train.errors import STOPPED as EXIT_STOPPED
+from whisper_train.errors import Stopped, UserError
+from whisper_train.job import MAX_LABEL_TOKENS, Job
+from whisper_train.job_file import display, find_file, load_job, suggest_file
+from whisper_train.launch import find_hosts, launch
+from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
+from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
+from whisper_train.plan import RunPlan
+from whisper_train.publish import push
+from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder, start
+from whisper_train.run_log import open_log, print_line
+from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
+
+EXIT_STATUS = {DONE: EXIT_DONE, GOAL_MISSED: EXIT_GOAL_MISSED, STOPPED: EXIT_STOPPED}
+
+
+def find_job(name: str, environment: Mapping[str, str]) -> Path:
+    """The file of a job given as a name in jobs/ or a path; raises UserError with the nearest name."""
+    folder = find_config_dir(environment)
+    path = find_file(name, [folder], ".yaml")
+    if path is None:
+        raise UserError(f"{name}: no such job in {display(folder)}{suggest_file(name, folder)}")
+    return path
+
+
+def resolve(
+    name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Job, str]:
+    """The job called `name` on the machine profile asked for or found, and the sentence about the profile."""
+    path = find_job(name, environment)
+    profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
+    return load_job(path, machine_path=profile, overrides=overrides, environment=environment), why
+
+
+def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
+    job, why = resolve(name, machine, overrides, environment)
+    jobs = [job]
+    folder = find_job(name, environment).parent
+    while jobs[0].base.startswith("job:"):
+        base = jobs[0].base.removeprefix("job:")
+        if base in [known.name for known in jobs]:
+            raise UserError(f"{name}: base: job:{base}: the bases go in a circle; change one of them")
+        if run_folder_status(base, environment) in (DONE, GOAL_MISSED):
+            break
+        near = find_file(base, [folder], ".yaml")
+        shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
+        jobs.insert(0, resolve(str(near) if near else base, machine, shared, environment)[0])
+    print_line(why)
+    for number, each in enumerate(jobs, 1):
+        if len(jobs) > 1:
+            print_line(
+                f"\njob {number} of {len(jobs)}: {each.name}"
+                + (f", the base of {jobs[number].name}" if number < len(jobs) else "")
+            )
+        status = train_job(each, environment)
+        if status != EXIT_DONE and number < len(jobs):
+            if status == EXIT_GOAL_MISSED:
+                print_line(f"{each.name} missed its goal, so {jobs[number].name} does not start from it")
+            return status
+    return status
+
+
+def run_folder_status(name: str, environment: Mapping[str, str]) -> str | None:
+    path = find_directories(environment).models / name / "run.json"
+    return read_json(path).get("status") if path.is_file() else None
+
+
+def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None = None) -> int:
+    """Trains one job whose base is there, in `folder` or its usual one; returns the exit status.
+
+    Raises UserError for wrong input.
+    """
+    directories = find_directories(environment)
+    folder = folder or run_folder(job, directories)
+    os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
+    if token := environment.get("HF_TOKEN"):
+        os.environ.setdefault("HF_TOKEN", token)
+    gpus = len(list_gpus(environment))
+    if not gpus:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
+    hosts = find_hosts(environment)
+    layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
+    if hosts.rank > 0:
+        return EXIT_STATUS[launch(follower_plan(job, layout, folder), hosts, print_line)]
+    with opened(job, folder):
+        make_directory(directories.cache, named_by="CACHE_DIR")
+        before = folder.read()
+        if before.get("status") in (DONE, GOAL_MISSED) and not may_go_on(job, before):
+            print_line(f"{job.name}: finished before; its results are in {folder.evaluation / 'results.json'}")
+            return EXIT_STATUS[before["status"]]
+        say = open_log(folder.logs / "training.log")
+        say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
+        try:
+            plan = prepare(job, folder, layout, directories, environment, say)
+            status = launch(plan, hosts, say)
+        except Stopped:
+            say("stopped; the same command goes on from the newest checkpoint")
+            status = STOPPED
+        except Exception:
+            folder.update(status=FAILED)
+            raise
+        if status == STOPPED and folder.read().get("status") != TRAINED:
+            folder.update(status=STOPPED)
+        if status == DONE and job.training.get("push_to_hub"):
+            say(f"pushed to {push(job, folder)}")
+        if status != STOPPED:
+            say(f"next: {next_command(job, folder)}")
+        return EXIT_STATUS[status]
+
+
+def may_go_on(job: Job, before: Mapping[str, Any]) -> bool:
+    """Whether a finished run is asked for more steps than it has taken."""
+    return int(job.training.get("max_steps", -1)) > int(before.get("steps", 0))
+
+
+def follower_plan(job: Job, layout: Layout, folder: RunFolder) -> RunPlan:
+    """The plan of a host that is not the first: its ranks read the first one's from the shared MODEL_DIR."""
+    return RunPlan(job=job, folder=folder, base=job.base, layout=layout, deepspeed=None, checkpoint=None)
+
+
+def prepare(
+    job: Job,
+    folder: RunFolder,
+    layout: Layout,
+    directories: Directories,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> RunPlan:
+    """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
+    from whisper_train.model import load_config, load_processor, prompt_tokens, resolve_base
+    from whisper_train.training.arguments import deepspeed_file, make_arguments
+
+    deepspeed_path = deepspeed_file(job, find_config_dir(environment))
+    deepspeed = read_json(deepspeed_path) if deepspeed_path else None
+    base = resolve_base(job, directories)
+    if job.base == "new":
+        base = make_new_base(job, folder, directories.cache)
+    processor = load_processor(base, revision=job.base_revision)
+    config = load_config(base, revision=job.base_revision)
+    for language in {job.language, *(source.language for source in job.data.train if source.language)}:
+        prompt_tokens(
+            processor.tokenizer, language, job.task, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY
+        )
+    make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
+    start(job, folder, {"base": job.base, "data": None})
+    prompt_and_end = 5
+    audit = prepare_data(
+        job,
+        folder.data,
+        cache=directories.cache,
+        count_tokens=lambda text: (
+            len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + prompt_and_end
+        ),
+        max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
+        window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
+        say=say,
+    )
+    folder.update(data={name: counted["digest"] for name, counted in audit["sets"].items()})
+    checkpoint = find_newest(folder.checkpoints, say)
+    if checkpoint is not None:
+        say(f"resuming from {checkpoint.name}")
+        if check_resumable(
+            checkpoint, ranks=layout.ranks, deepspeed=deepspeed is not None, global_batch=layout.global_batch
+        ):
+            say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
+            convert_to_universal(checkpoint)
+            assert deepspeed is not None
+            deepspeed = {**deepspeed, "checkpoint": {"load_universal": True}}
+    return RunPlan(job=job, folder=folder, base=base, layout=layout, deepspeed=deepspeed, checkpoint=checkpoint)
+
+
+ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
+
+
+def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
+    """The folder of the random weights that `base: new` starts from; made on the first run."""
+    from whisper_train.create import create_base
+
+    assert job.architecture is not None
+
+    def texts() -> Iterable[str]:
+        for position, source in enumerate(job.data.train):
+            yield from (clip.text for clip in read_source(source, position, language=job.language, cache=cache))
+
+    if not folder.new_base.is_dir():
+        create_base(job.architecture, texts(), job.training.get("seed", 42), folder.new_base)
+    return str(folder.new_base)
+
+
+def next_command(job: Job, folder: RunFolder) -> str:
+    return (
+        "python -c \"from transformers import pipeline; print(pipeline('automatic-speech-recognition',"
+        f" '{display(folder.path)}')('your.wav'))\""
+    )

@@ -1,0 +1,96 @@
+"""Job and machine profile -> Seq2SeqTrainingArguments."""
+
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.job_file import display, find_file
+from whisper_train.machine import Layout
+from whisper_train.paths import read_json
+from whisper_train.training_settings import OWN_KEYS
+
+# Handled by this program's own checkpoints, best-model keeping, TensorBoard writer and publishing.
+HANDLED = ("load_best_model_at_end", "save_total_limit", "report_to", "push_to_hub")
+
+
+def choose_precision(job: Job) -> str:
+    """bf16, fp16 or fp32: what job and profile ask for, as far as the device can do it."""
+    import torch
+
+    wanted: str = job.machine.precision
+    if wanted == "auto":
+        asked = [name for name in ("bf16", "fp16") if job.training.get(name)]
+        off = job.training.get("bf16") is False and job.training.get("fp16") is False
+        wanted = asked[0] if asked else "fp32" if off else "auto"
+    if not torch.cuda.is_available():
+        return "bf16" if job.machine.precision == "bf16" else "fp32"
+    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported():
+        return "bf16"
+    return "fp16" if wanted in ("auto", "bf16", "fp16") else "fp32"
+
+
+def deepspeed_file(job: Job, config_dir: Path) -> Path | None:
+    """The DeepSpeed file that the machine profile names; raises UserError when there is none of that name."""
+    if job.machine.deepspeed is None:
+        return None
+    folder = config_dir / "deepspeed"
+    path = find_file(job.machine.deepspeed, [folder], ".json")
+    if path is None:
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.json")))
+        raise UserError(
+            f"machine.deepspeed: {job.machine.deepspeed}: no such file in {display(folder)}; there are {known}"
+        )
+    try:
+        stage = read_json(path).get("zero_optimization", {}).get("stage", 0)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{display(path)}: is not a DeepSpeed configuration in JSON") from error
+    if stage == 3:
+        raise UserError(f"{display(path)}: zero_optimization.stage: 3: weights must be whole on each rank; use 2")
+    return path
+
+
+def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, Any] | None) -> Any:
+    """The arguments of the trainer; raises UserError for a value that transformers refuses."""
+    import torch
+    from transformers import Seq2SeqTrainingArguments
+
+    precision = choose_precision(job)
+    given = {key: value for key, value in job.training.items() if key not in OWN_KEYS and key not in HANDLED}
+    checkpointing = job.machine.gradient_checkpointing
+    for key in ("gradient_checkpointing", "activation_checkpointing"):
+        if given.pop(key, None) is not None:
+            checkpointing = bool(job.training[key])
+    values: dict[str, Any] = {
+        "dataloader_num_workers": job.machine.dataloader_num_workers,
+        "per_device_eval_batch_size": job.machine.per_device_eval_batch_size,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "metric_for_best_model": "wer",
+        **given,
+        "output_dir": str(folder / "checkpoints"),
+        "per_device_train_batch_size": layout.per_device,
+        "gradient_accumulation_steps": layout.accumulation,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "activation_checkpointing": checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+        "use_cpu": not torch.cuda.is_available(),
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "report_to": [name for name in report_to(job) if name != "tensorboard"],
+        "deepspeed": deepspeed,
+    }
+    values.setdefault("greater_is_better", False)
+    if values["greater_is_better"] is not False:
+        raise UserError("training.greater_is_better: true: wer, cer and loss are better when smaller; leave it out")
+    try:
+        return Seq2SeqTrainingArguments(**values)
+    except (ValueError, TypeError, ImportError, KeyError) as error:
+        raise UserError(f"training: {str(error).strip().splitlines()[0]}") from error
+
+
+def report_to(job: Job) -> list[str]:
+    """Where metrics go besides the log: tensorboard, or what transformers knows (wandb, mlflow …)."""
+    value = job.training.get("report_to") or []
+    names = [value] if isinstance(value, str) else [str(name) for name in value]
+    return [] if "none" in names else names

@@ -1,0 +1,171 @@
+"""What happens around the steps: signals, the order of an epoch, progress, TensorBoard."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from whisper_train.errors import Stopped
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGINT asked this process to leave; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.at_once = False  # outside of training there is nothing to save: leave where we are
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or self.at_once:
+            raise Stopped
+        self.asked = True
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self)
+
+    @contextmanager
+    def leaving_at_once(self) -> Iterator[None]:
+        """Within the block a signal ends the program where it is, since everything worth keeping is on the disk."""
+        self.at_once = True
+        if self.asked:
+            raise Stopped
+        yield
+        self.at_once = False
+
+
+class StopCallback(TrainerCallback):
+    """Ends training after the step in which any rank was asked to stop, with a checkpoint."""
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+        self.stopped = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        asked = self.request.asked
+        if args.world_size > 1:  # all ranks must agree on the step, or some would wait for the others forever
+            flag = torch.tensor(float(asked), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            asked = bool(flag.item())
+        if asked:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+
+class OrderCallback(TrainerCallback):
+    """Tells the sampler which epoch it is: accelerate's own set_epoch does not reach it behind a resumed loader."""
+
+    def __init__(self, order: Any) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.order.set_epoch(state.global_step // self.order.steps)
+
+
+class EarlyStopCallback(TrainerCallback):
+    """Ends training after `patience` evaluations without a better one, counted from the log of evaluations.
+
+    Transformers' own callback counts in memory and starts again from zero in a resumed run.
+    """
+
+    def __init__(self, metric: str, patience: int | None) -> None:
+        self.key = f"eval_{metric.removeprefix('eval_')}"
+        self.patience = patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        values = [log[self.key] for log in state.log_history if self.key in log]
+        if self.patience and len(values) - 1 - values.index(min(values)) >= self.patience:
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+
+class ProgressCallback(TrainerCallback):
+    """A bar with the time left on a terminal, plain lines elsewhere; adds audio hours per hour to every log."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.trainer: Any = None
+        self.bar: Any = None
+        self.started = self.logged = time.monotonic()
+        self.first_step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started = self.logged = time.monotonic()
+        self.first_step = state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        if "eval_wer" in logs or "eval_loss" in logs:
+            values = (f"{name} {logs[f'eval_{name}']:.2%}" for name in ("wer", "cer") if f"eval_{name}" in logs)
+            loss = [f"loss {logs['eval_loss']:.4f}"] if "eval_loss" in logs else []
+            self.say(f"step {state.global_step:,}: evaluated: {', '.join([*values, *loss])}")
+        elif "loss" in logs:
+            done, total = state.global_step, state.max_steps
+            spent = time.monotonic() - self.started
+            left = spent / max(done - self.first_step, 1) * (total - done)
+            self.say(
+                f"step {done:,}/{total:,}  loss {logs['loss']:.4f}  grad {logs.get('grad_norm', 0):.2f}"
+                f"  lr {logs['learning_rate']:.2e}  {logs.get('audio_hours_per_hour', 0):.1f} audio h/h"
+                f"  {duration(left)} left"
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class TensorBoardCallback(TrainerCallback):
+    """Writes every number that is logged as a TensorBoard event; a resumed run goes on where its checkpoint was."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writer: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purge = state.global_step + 1 if state.global_step else None
+            self.writer = SummaryWriter(str(self.folder), purge_step=purge)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if self.writer is None:
+            return
+        for name, value in logs.items():
+            if isinstance(value, (int, float)) and not name.startswith("train_"):
+                tag = f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
+                self.writer.add_scalar(tag, value, state.global_step)
+        self.writer.flush()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+def duration(seconds: float) -> str:
+    """3725 -> 1h02m, 125 -> 2m05s, 9 -> 9s."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"

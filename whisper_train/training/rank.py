@@ -1,0 +1,64 @@
+"""What torchrun starts on every rank: `python -m whisper_train.training.rank PLAN OUTCOME`."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from whisper_train.errors import Stopped
+from whisper_train.paths import write_text
+from whisper_train.plan import read_plan
+from whisper_train.run_folder import STOPPED
+from whisper_train.run_log import open_log, quiet_libraries
+
+
+def main(plan_file: Path, outcome: Path) -> None:
+    from whisper_train.training.callbacks import StopRequest
+
+    request = StopRequest()
+    request.install()
+
+    import torch
+    import torch.distributed as dist
+
+    # Before the plan is read: the ranks of other hosts wait here until the first host has prepared everything.
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    from whisper_train.training.run import run_rank
+
+    plan = read_plan(plan_file)
+    if plan.deepspeed is not None:
+        start_deepspeed()
+    say = make_say(plan.folder.logs / "training.log")
+    try:
+        status = run_rank(plan, request, say)
+    except Stopped:
+        status = STOPPED
+    if os.environ["LOCAL_RANK"] == "0":
+        write_text(outcome, status)
+    if not request.at_once:  # else other ranks may have left already
+        dist.barrier()  # without these two, gloo ranks aborted after finishing in 3 of 12 runs
+        dist.destroy_process_group()
+
+
+def make_say(path: Path) -> Callable[[str], None]:
+    """Only rank 0 of the first host speaks."""
+    if os.environ["RANK"] == "0":
+        return open_log(path)
+    quiet_libraries(None)
+    return lambda line: None
+
+
+def start_deepspeed() -> None:
+    """Starts DeepSpeed's process group. On CPU over gloo alone: its own shared-memory operator wants a compiler."""
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    if get_accelerator().device_name() == "cpu":
+        builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+        if builder is not None:
+            deepspeed.ops.__compatible_ops__[builder.NAME] = False
+    deepspeed.init_distributed(dist_backend=get_accelerator().communication_backend_name())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

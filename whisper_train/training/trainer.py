@@ -1,0 +1,139 @@
+"""Seq2SeqTrainer, changed where it is wrong for Whisper: inputs, loss, order, evaluation, checkpoints."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PrinterCallback, Seq2SeqTrainer
+
+from whisper_train.audio import SAMPLE_RATE, log_mel
+from whisper_train.data.dataset import IGNORED, ClipOrder
+from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
+
+
+def token_mean_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
+    """Cross entropy summed over the label tokens, divided by their number in the whole global batch.
+
+    Transformers takes Whisper's own mean over a micro-batch for one over the global batch, which multiplies loss and
+    gradient by the accumulation steps (transformers#46068).
+    """
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
+        total = nn.functional.cross_entropy(
+            outputs.logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=label_smoothing,
+        )
+        return total / max(float(num_items_in_batch), 1.0)
+
+    return loss
+
+
+class WhisperTrainer(Seq2SeqTrainer):
+    """Trains on batches of waveforms. Holds what transformers' trainer has no place for."""
+
+    def __init__(
+        self,
+        *,
+        processor: Any,
+        order: ClipOrder,
+        measure: Callable[["WhisperTrainer"], dict[str, float]],
+        keep_checkpoints: int | None,
+        keep_best: bool,
+        checkpoint_facts: dict[str, Any],
+        dropped_file: Path,
+        **options: Any,
+    ) -> None:
+        args = options["args"]
+        super().__init__(compute_loss_func=token_mean_loss(args.label_smoothing_factor), **options)
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        self.processor = processor
+        self.order = order
+        self.measure = measure
+        self.keep_checkpoints = keep_checkpoints
+        self.keep_best = keep_best
+        self.checkpoint_facts = checkpoint_facts
+        self.dropped_file = dropped_file
+        self.audio_seconds = 0.0  # trained on by this rank since the last log
+        self.clock = time.monotonic()
+        self.writing_checkpoint = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ClipOrder:
+        return self.order
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
+        inputs = dict(inputs)
+        self.note_dropped(inputs.pop("dropped", []))
+        samples = inputs.pop("samples")
+        waveforms = inputs.pop("waveforms").to(self.args.device)
+        if self.model.training:
+            self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
+        extractor = self.processor.feature_extractor
+        prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": log_mel(waveforms, extractor)})
+        config = self.model.config
+        if self.model.training and getattr(config, "apply_spec_augment", False):
+            frames = prepared["input_features"].shape[-1]
+            heard = torch.div(samples.to(self.args.device) - 1, extractor.hop_length, rounding_mode="floor") + 1
+            prepared["attention_mask"] = (torch.arange(frames, device=self.args.device) < heard[:, None]).long()
+        return prepared
+
+    def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
+        """Names the clips that could not be read during training; their batch is that much smaller."""
+        if dropped:
+            with self.dropped_file.open("a", encoding="utf-8") as file:
+                for clip, reason in dropped:
+                    line = {"step": self.state.global_step, "clip": clip, "reason": reason}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Transformers would estimate them from token ids, which a batch of waveforms has not."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds how many hours of real audio, padding apart, an hour of training takes in on all ranks."""
+        if "loss" in logs:
+            heard = self.accelerator.reduce(torch.tensor(self.audio_seconds, device=self.args.device))
+            logs["audio_hours_per_hour"] = round(float(heard) / (time.monotonic() - self.clock), 2)
+            self.audio_seconds, self.clock = 0.0, time.monotonic()
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Transcribes the first eval set by generation; reports eval_wer, eval_cer and eval_loss."""
+        was_training, started = self.model.training, time.monotonic()
+        self.model.eval()
+        metrics = {f"eval_{name}": value for name, value in self.measure(self).items()}
+        self.model.train(was_training)
+        self.clock += time.monotonic() - started  # the rate is that of training
+        self.log(dict(metrics))
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = Path(str(self.args.output_dir))
+        return str(folder / INCOMPLETE if self.writing_checkpoint else folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes a checkpoint aside, completely, then gives it its name; then removes those no longer needed."""
+        folder = Path(str(self.args.output_dir))
+        name = f"checkpoint-{self.state.global_step}"
+        self.writing_checkpoint = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.writing_checkpoint = False
+        if self.args.should_save:
+            self.processor.save_pretrained(folder / INCOMPLETE / name)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            finish_checkpoint(folder / INCOMPLETE / name, folder / name, self.checkpoint_facts)
+            best = self.state.best_global_step if self.keep_best else None
+            remove_old(folder, keep=self.keep_checkpoints, best_step=best)
+        self.accelerator.wait_for_everyone()
