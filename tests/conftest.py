@@ -16,7 +16,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the hub; a forgotten access 
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
-SETTINGS = ("BASE_DIR", "CACHE_DIR", "MODEL_DIR", "LOG_DIR", "CONFIG_DIR", "HF_TOKEN", "CUDA_VISIBLE_DEVICES")
+SETTINGS: tuple[str, ...] = (
+    "BASE_DIR",
+    "CACHE_DIR",
+    "MODEL_DIR",
+    "LOG_DIR",
+    "CONFIG_DIR",
+    "HF_TOKEN",
+    "CUDA_VISIBLE_DEVICES",
+)
 SETTINGS += ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 # A Whisper that is made and trained in a second; clips up to two seconds.
