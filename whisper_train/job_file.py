@@ -42,11 +42,12 @@ def build_job(
     environment: Mapping[str, str],
 ) -> Job:
     """Lays `layers` (the strongest last) over the defaults and the machine profile, and `overrides` over them."""
+    layers = [*layers, *(parse_override(text) for text in overrides)]
     bottom = [Layer("defaults", {"training": with_defaults(layers)})]
     if machine_path:
-        profile = substitute(read_yaml(machine_path), environment, str(machine_path))
-        bottom.append(Layer(str(machine_path), {"machine": {"name": machine_path.stem, **profile}}))
-    layers = [*bottom, *layers, *(parse_override(text) for text in overrides)]
+        profile = substitute(read_yaml(machine_path), environment, display(machine_path))
+        bottom.append(Layer(display(machine_path), {"machine": {"name": machine_path.stem, **profile}}))
+    layers = [*bottom, *layers]
     values: dict[str, Any] = {}
     for layer in layers:
         values = merge(values, layer.values)
@@ -70,8 +71,8 @@ def with_defaults(layers: Sequence[Layer]) -> dict[str, Any]:
         defaults["metric_for_best_model"] = "loss"
     if "eval_steps" in training:
         defaults["save_steps"] = training["eval_steps"]
-    if "eval_strategy" in training:
-        defaults["save_strategy"] = "steps" if training["eval_strategy"] in ("no", False) else training["eval_strategy"]
+    if training.get("eval_strategy") in ("steps", "epoch"):
+        defaults["save_strategy"] = training["eval_strategy"]
     return defaults
 
 
@@ -80,7 +81,7 @@ def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ..
     path = path.absolute()
     if path in seen:
         circle = " -> ".join(p.name for p in (*seen, path))
-        raise UserError(f"{path}: extends: goes in a circle ({circle}); remove one of them")
+        raise UserError(f"{display(path)}: extends: goes in a circle ({circle}); remove one of them")
     origin = display(path)
     values = substitute(read_yaml(path), environment, origin)
     values = absolute_paths(values, path.parent)

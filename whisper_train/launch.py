@@ -1,5 +1,6 @@
 """Starts the ranks of a run: in this process when there is one, by torchrun when there are several."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
 
 RANK_MODULE = "whisper_train.training.rank"
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 RENDEZVOUS_SECONDS = 24 * 3600  # other hosts wait as long as the first one may audit its data
 
 
@@ -72,7 +74,13 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         command += ["--standalone"]
     command += ["-m", RANK_MODULE, str(plan_file), str(outcome)]
     # A session of its own: Ctrl-C reaches this process alone, which asks the ranks to save; torchrun would kill them.
-    process = subprocess.Popen(command, env=rank_environment(plan), start_new_session=True)
+    # The child calls nothing but prctl before it becomes torchrun, which is safe beside threads too.
+    process = subprocess.Popen(
+        command,
+        env=rank_environment(plan),
+        start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509
+    )
     stopping = forward_signals(process)
     status = process.wait()
     if outcome.is_file():
@@ -80,6 +88,11 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     if stopping():
         return STOPPED
     raise RuntimeError(f"a rank failed (torchrun ended with status {status}); its own message is above")
+
+
+def end_with_parent() -> None:
+    """In the child: ask the kernel for SIGTERM when this launcher dies, even by kill -9 (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def rank_environment(plan: RunPlan) -> dict[str, str]:

@@ -34,6 +34,9 @@ PACKAGES = (
     "soxr",
 )
 
+LAUNCHER_LOCK = ".lock"
+RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed launcher for as long as they save
+
 # What may change between a run and its continuation without making it another run.
 MAY_CHANGE: tuple[str, ...] = ("machine", "goal", "evaluation.clips_during_training", "data.max_dropped_fraction")
 MAY_CHANGE += tuple(
@@ -87,12 +90,27 @@ def opened(job: Job, folder: RunFolder) -> Iterator[None]:
     """
     make_directory(folder.path, named_by="MODEL_DIR")
     make_directory(folder.logs, named_by="LOG_DIR")
-    with (folder.path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{job.name}: is running already in {folder.path}; stop it, or use another name") from error
+    with locked(folder.path / LAUNCHER_LOCK):
+        with locked(folder.path / RANKS_LOCK):
+            pass
         check_same_job(job, folder)
+        yield
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds `path` as a lock; raises UserError when another process has it.
+
+    A POSIX lock: it ends with this process, whereas flock would live on in its data-loading workers.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent.name}: is running already in {path.parent}; stop it and wait for its end, or use another"
+                " name"
+            ) from error
         yield
 
 

@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from whisper_train.errors import Stopped
 from whisper_train.paths import write_text
 from whisper_train.plan import read_plan
-from whisper_train.run_folder import STOPPED
+from whisper_train.run_folder import RANKS_LOCK, STOPPED, locked
 from whisper_train.run_log import open_log, quiet_libraries
 
 
@@ -29,8 +30,10 @@ def main(plan_file: Path, outcome: Path) -> None:
     if plan.deepspeed is not None:
         start_deepspeed()
     say = make_say(plan.folder.logs / "training.log")
+    main_rank = os.environ["RANK"] == "0"
     try:
-        status = run_rank(plan, request, say)
+        with locked(plan.folder.path / RANKS_LOCK) if main_rank else nullcontext():
+            status = run_rank(plan, request, say)
     except Stopped:
         status = STOPPED
     if os.environ["LOCAL_RANK"] == "0":

@@ -1,0 +1,131 @@
+"""Batches: what the decoder is fed and must predict, and that an epoch shows every clip exactly once."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from whisper_train.data.dataset import IGNORED, NO_CLIP, ClipDataset, ClipOrder, Collator
+from whisper_train.data.index import Index, write_index
+from whisper_train.model import make_encoder, prompt_tokens
+
+END, START, GERMAN, FRENCH, TRANSCRIBE, NO_TIMESTAMPS = 50257, 50258, 50261, 50265, 50359, 50363
+
+
+def make_index(path: Path, sources: list[int], **columns: list[Any]) -> Index:
+    rows = []
+    for number, source in enumerate(sources):
+        row: dict[str, Any] = {
+            "id": f"clip {number}",
+            "audio": f"{number}.wav",
+            "text": f"text {number}",
+            "language": "de",
+        }
+        row |= {"speaker": "", "row_group": -1, "row": -1, "source": source, "seconds": 1.0, "audio_hash": number + 1}
+        rows.append(row | {name: values[number] for name, values in columns.items()})
+    write_index(path, rows)
+    return Index(path)
+
+
+@pytest.fixture
+def tokenizer(processor_dir: Path) -> Any:
+    from transformers import WhisperProcessor
+
+    return WhisperProcessor.from_pretrained(processor_dir).tokenizer
+
+
+def batch_of(tokenizer: Any, *texts: str, language: str = "de") -> dict[str, Any]:
+    encode = make_encoder(tokenizer, "transcribe", multilingual=True)
+    items = [{"waveform": np.ones(160, np.float32), "tokens": encode(text, language)} for text in texts]
+    return Collator(pad_token=END)(items)
+
+
+def test_the_start_token_is_fed_once_and_never_predicted(tokenizer: Any) -> None:
+    """The well-known collator teaches two start tokens (transformers#29973)."""
+    batch = batch_of(tokenizer, "guten Morgen", "ja")
+    assert (batch["decoder_input_ids"] == START).sum(dim=1).tolist() == [1, 1]
+    assert batch["decoder_input_ids"][:, 0].tolist() == [START, START]
+    assert not (batch["labels"] == START).any()
+
+
+def test_language_and_task_stand_in_the_labels_of_every_clip(tokenizer: Any) -> None:
+    """transformers#28814: `--language` ignored. A source may have another language than its job."""
+    german, french = batch_of(tokenizer, "ja"), batch_of(tokenizer, "oui", language="fr")
+    assert german["labels"][0, :3].tolist() == [GERMAN, TRANSCRIBE, NO_TIMESTAMPS]
+    assert french["labels"][0, :3].tolist() == [FRENCH, TRANSCRIBE, NO_TIMESTAMPS]
+
+
+def test_one_end_of_text_is_learned_though_padding_is_the_same_token(tokenizer: Any) -> None:
+    """transformers PR#19166: masked by value, the model never learns to stop."""
+    labels = batch_of(tokenizer, "ein langer Satz mit vielen Wörtern", "ja")["labels"]
+    assert (labels == END).sum(dim=1).tolist() == [1, 1]
+    short = labels[1]
+    end = int((short == END).nonzero()[0])
+    assert (short[end + 1 :] == IGNORED).all()
+
+
+def test_a_base_without_the_language_token_is_refused(tokenizer: Any) -> None:
+    from whisper_train.errors import UserError
+
+    with pytest.raises(UserError, match=r"has no <\|xx\|>"):
+        prompt_tokens(tokenizer, "xx", "transcribe")
+
+
+@pytest.mark.parametrize("clips", [7, 8, 9, 40])
+def test_an_epoch_shows_every_clip_once_whatever_the_batch(tmp_path: Path, clips: int) -> None:
+    order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * clips), [1.0], global_batch=8, seed=1)
+    seen = list(order)
+    assert len(seen) == len(order) == order.steps * 8
+    assert sorted(position for position in seen if position != NO_CLIP) == list(range(clips))
+    assert seen[clips:] == [NO_CLIP] * (len(order) - clips)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index.arrow", [0] * 30)
+    order, again = ClipOrder(index, [1.0], 4, seed=1), ClipOrder(index, [1.0], 4, seed=1)
+    first = list(order)
+    order.set_epoch(1)
+    assert list(order) != first
+    order.set_epoch(0)
+    assert list(order) == first == list(again)
+    assert list(ClipOrder(index, [1.0], 4, seed=2)) != first
+
+
+def test_weights_say_how_often_an_epoch_shows_a_source(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index.arrow", [0] * 10 + [1] * 10)
+    order = ClipOrder(index, [2.0, 0.5], 5, seed=1)
+    seen = [position for position in order if position != NO_CLIP]
+    assert Counter(position < 10 for position in seen) == {True: 20, False: 5}
+    assert set(Counter(position for position in seen if position < 10).values()) == {2}
+    order.set_epoch(1)
+    assert {position for position in order if position >= 10} != {position for position in seen if position >= 10}
+
+
+def test_parquet_rows_come_shuffled_but_near_others_of_their_row_group(tmp_path: Path) -> None:
+    groups = [number // 100 for number in range(5_000)]
+    index = make_index(tmp_path / "index.arrow", [0] * 5_000, row_group=groups, audio=["shard.parquet"] * 5_000)
+    seen = [position for position in ClipOrder(index, [1.0], 8, seed=1) if position != NO_CLIP]
+    assert sorted(seen) == list(range(5_000))
+    window = [groups[position] for position in seen[:1_000]]
+    assert len(set(window)) == 10  # ten row groups of a hundred rows: what a reader keeps in memory
+    assert len(set(window[:50])) > 5  # and mixed
+
+
+def test_an_unreadable_clip_makes_its_batch_smaller_and_is_named(tmp_path: Path) -> None:
+    """A reader that returns some other clip instead hides the loss."""
+    index = make_index(tmp_path / "index.arrow", [0, 0], audio=[str(tmp_path / "missing.wav")] * 2)
+    clips = ClipDataset(index, [None], lambda text, language: [1, 2, 3], 30.0)
+    good = {"waveform": np.ones(100, np.float32), "tokens": [START, 5, END]}
+    batch = Collator(END)([good, clips[0], clips[NO_CLIP]])
+    assert batch["waveforms"].shape[0] == 1
+    assert batch["dropped"] == [("clip 0", "no such file")]
+
+
+def test_a_batch_without_any_clip_is_silence_that_teaches_nothing() -> None:
+    batch = Collator(END)([{}, {}])
+    assert batch["waveforms"].abs().sum() == 0
+    assert (batch["labels"] == IGNORED).all()
+    assert batch["labels"].shape == batch["decoder_input_ids"].shape == torch.Size([1, 1])

@@ -1,0 +1,135 @@
+"""Several ranks: ZeRO-2 over two processes, resumed on two and on one, stopped by a signal, and on two hosts."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny import command, environment, interrupt, run, write_job
+
+pytestmark = pytest.mark.slow
+ZERO2 = {"threads": 1, "processes": 2, "deepspeed": "zero2", "audit_workers": 1, "dataloader_num_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def unbroken(base: Path) -> Path:
+    """The folder of a finished run of two ranks."""
+    run(write_job(base, "unbroken", machine=ZERO2), base)
+    return base / "models" / "unbroken"
+
+
+def losses(base: Path, name: str) -> dict[int, float]:
+    log = (base / "logs" / name / "training.log").read_text()
+    return {int(step): float(loss) for step, loss in re.findall(r"step (\d+)/\d+  loss (\S+)", log)}
+
+
+def kill_after_first_checkpoint(base: Path, name: str, machine: dict[str, Any]) -> Path:
+    """A run of the tiny job, killed with its ranks once step 8 of 12 is done; its checkpoint is that of step 6."""
+    job = write_job(base, name, machine=machine)
+    interrupt(job, base, lambda: 8 in (losses(base, name) if has_log(base, name) else {}), signal.SIGKILL)
+    return job
+
+
+def has_log(base: Path, name: str) -> bool:
+    return (base / "logs" / name / "training.log").is_file()
+
+
+def test_the_exported_folder_loads_with_no_missing_key(unbroken: Path) -> None:
+    """ZeRO consolidation drops the tied output projection (DeepSpeed#1896, #3824)."""
+    from transformers import WhisperForConditionalGeneration
+
+    model, report = WhisperForConditionalGeneration.from_pretrained(unbroken, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
+
+
+def test_each_rank_keeps_half_of_the_optimizer_on_the_disk(unbroken: Path) -> None:
+    checkpoint = unbroken / "checkpoints" / "checkpoint-12"
+    shards = sorted((checkpoint / "global_step12").glob("*optim_states.pt"))
+    assert len(shards) == 2
+    parts = [torch.load(path, weights_only=False)["optimizer_state_dict"] for path in shards]
+    numbers = [sum(group.numel() for group in part["single_partition_of_fp32_groups"]) for part in parts]
+    assert abs(numbers[0] - numbers[1]) <= 64  # padding
+
+
+def test_killed_ranks_resume_to_the_same_weights(base: Path, unbroken: Path) -> None:
+    """The ranks end with their killed launcher; a run that still finds them alive is refused, so it may take two."""
+    job = kill_after_first_checkpoint(base, "broken", ZERO2)
+    assert "resuming from checkpoint-" in run_when_free(job, base)
+    ours = (base / "models" / "broken" / "model.safetensors").read_bytes()
+    assert ours == (unbroken / "model.safetensors").read_bytes()
+
+
+def run_when_free(job: Path, base: Path, *more: str) -> str:
+    """Runs once the ranks of a killed launcher are gone; they save what they have first."""
+    for _ in range(60):
+        done = subprocess.run(command(job, *more), env=environment(base), capture_output=True, text=True, check=False)
+        if "is running already" not in done.stderr:
+            break
+        time.sleep(0.5)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, before: int, after: int) -> None:
+    """ZeRO's own checkpoints load on no other number (DeepSpeed#5405, #7628)."""
+    name = f"from-{before}-to-{after}"
+    job = kill_after_first_checkpoint(base, name, {**ZERO2, "processes": before})
+    output = run_when_free(job, base, "--set", f"machine.processes={after}")
+    assert "converting checkpoint-" in output
+    expected, found = losses(base, "unbroken"), losses(base, name)
+    assert found.keys() == expected.keys()
+    assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
+
+
+def test_a_zero_checkpoint_without_deepspeed_is_refused_with_the_way_out(base: Path) -> None:
+    name = "without"
+    run(write_job(base, name, machine=ZERO2), base, "--set", "training.max_steps=6")
+    output = run(base / f"{name}.yaml", base, "--set", "machine.deepspeed=null", expect=2)
+    assert "machine.deepspeed=zero2" in output
+
+
+def test_sigterm_to_the_launcher_saves_once_and_leaves_no_rank(base: Path) -> None:
+    name = "stopped"
+    job = write_job(base, name, machine=ZERO2, training={"max_steps": 500, "eval_steps": 500, "save_steps": 500})
+    status, output = interrupt(
+        job, base, lambda: 5 in (losses(base, name) if has_log(base, name) else {}), signal.SIGTERM
+    )
+    assert status == 143, output
+    assert "Traceback" not in output
+    assert json.loads((base / "models" / name / "run.json").read_text())["status"] == "stopped"
+    left = subprocess.run(["pgrep", "-f", f"models/{name}/"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+def test_two_hosts_meet_by_the_rendezvous_variables(base: Path, unbroken: Path) -> None:
+    """Two launchers on this machine, each with one rank, sharing MODEL_DIR as hosts do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    job = write_job(base, "hosts", machine={**ZERO2, "processes": 1})
+    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    hosts = [
+        subprocess.Popen(
+            command(job), env=environment(base, **meeting, NODE_RANK=rank), stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    outputs = [host.communicate(timeout=300)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    ours = (base / "models" / "hosts" / "model.safetensors").read_bytes()
+    assert ours == (unbroken / "model.safetensors").read_bytes()

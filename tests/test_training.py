@@ -1,0 +1,161 @@
+"""A run from job file to model folder, and what it leaves beside the model."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import interrupt, run, write_job
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def finished(base: Path) -> Path:
+    """The folder of a finished run of the tiny job."""
+    run(write_job(base), base)
+    return base / "models" / "tiny"
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_the_folder_loads_with_plain_transformers_and_no_missing_key(finished: Path) -> None:
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    model, report = WhisperForConditionalGeneration.from_pretrained(finished, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
+    assert getattr(model.generation_config, "forced_decoder_ids", None) is None
+    assert getattr(model.generation_config, "suppress_tokens", None) is None
+    assert isinstance(model.generation_config.eos_token_id, int)
+    assert (model.generation_config.language, model.generation_config.task) == ("de", "transcribe")
+    assert WhisperProcessor.from_pretrained(finished).tokenizer.decode([0]) is not None
+
+
+def test_the_run_leaves_job_versions_commit_seed_and_results_beside_the_model(finished: Path) -> None:
+    facts = json.loads((finished / "run.json").read_text())
+    assert facts["status"] == "done"
+    assert facts["seed"] == 42
+    assert facts["versions"]["transformers"]
+    assert set(facts["data"]) == {"train", "eval.held-out"}
+    assert (finished / "job.yaml").is_file()
+    results = json.loads((finished / "evaluation" / "results.json").read_text())
+    measured = results["sets"]["held-out"]
+    assert measured["clips"] == 6
+    assert measured["normalizer"] == "whisper-basic"
+    assert measured["wer_interval"][0] <= measured["wer"] <= measured["wer_interval"][1]
+    assert measured["baseline"] is None  # random weights are no baseline
+
+
+def test_events_and_log_show_loss_rate_norm_speed_and_wer(finished: Path, base: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(base / "logs" / "tiny"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/learning_rate", "train/grad_norm", "train/audio_hours_per_hour"} <= tags
+    assert {"eval/wer", "eval/cer", "eval/loss"} <= tags
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 13))
+    assert "step 12/12" in (base / "logs" / "tiny" / "training.log").read_text()
+
+
+def test_a_second_start_says_that_it_is_finished_and_changes_nothing(finished: Path, base: Path) -> None:
+    before = weights(finished)
+    assert "finished before" in run(base / "tiny.yaml", base)
+    assert weights(finished) == before
+
+
+def test_another_job_under_the_same_name_is_refused(finished: Path, base: Path) -> None:
+    output = run(base / "tiny.yaml", base, "--set", "training.learning_rate=0.5", expect=2)
+    assert "training.learning_rate: 0.001, this job has 0.5" in output
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(base: Path) -> None:
+    job = write_job(base, "longer")
+    run(job, base, "--set", "training.max_steps=6")
+    assert "resuming from checkpoint-6" in run(job, base)
+
+
+def test_kill_9_anywhere_and_run_again_ends_with_the_same_weights(base: Path) -> None:
+    """Killed before the first checkpoint, in the middle of a step, while writing one, and while evaluating."""
+    changes = {"model": {"dropout": 0.1, "spec_augment": {"mask_time_prob": 0.1, "mask_time_length": 2}}}
+    training = {"max_steps": 20, "save_steps": 4, "eval_steps": 4, "global_batch_size": 8}
+    machine = {"dataloader_num_workers": 1, "threads": 1, "audit_workers": 1, "per_device_train_batch_size": 4}
+    unbroken = write_job(base, "unbroken", training={"learning_rate": 1e-3, **training}, machine=machine, **changes)
+    run(unbroken, base)
+    broken = write_job(base, "broken", training={"learning_rate": 1e-3, **training}, machine=machine, **changes)
+    log, checkpoints = base / "logs" / "broken" / "training.log", base / "models" / "broken" / "checkpoints"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    moments = [
+        lambda: "step 2/20" in log.read_text(),
+        (checkpoints / ".incomplete" / "checkpoint-8").exists,
+        lambda: "step 11/20" in log.read_text(),
+        lambda: "step 16: evaluated" in log.read_text(),
+        lambda: "step 20: evaluated" in log.read_text(),
+    ]
+    for moment in moments:
+        interrupt(broken, base, moment, signal.SIGKILL)
+    run(broken, base)
+    assert weights(base / "models" / "broken") == weights(base / "models" / "unbroken")
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_leaves_with_143_and_the_run_goes_on(base: Path, signal_number: signal.Signals) -> None:
+    job = write_job(
+        base, f"stopped-{signal_number.name}", training={"max_steps": 400, "eval_steps": 400, "save_steps": 400}
+    )
+    log = base / "logs" / job.stem / "training.log"
+    status, output = interrupt(job, base, lambda: log.is_file() and "step 5/400" in log.read_text(), signal_number)
+    assert status == 143, output
+    assert "saved checkpoint-" in output
+    assert json.loads((base / "models" / job.stem / "run.json").read_text())["status"] == "stopped"
+    assert "resuming from checkpoint-" in run(job, base, "--set", "training.max_steps=60")
+
+
+def test_a_missed_goal_ends_with_status_3(base: Path) -> None:
+    output = run(write_job(base, "hopeless", goal={"wer": 0.0}, training={"max_steps": 2}), base, expect=3)
+    assert "missed" in output
+
+
+def test_a_job_on_another_jobs_result_runs_that_first_and_has_it_as_baseline(base: Path) -> None:
+    write_job(base, "first", training={"max_steps": 2})
+    second = write_job(base, "second", base="job:first", architecture=None, training={"max_steps": 2})
+    output = run(second, base)
+    assert output.index("job 1 of 2: first") < output.index("job 2 of 2: second")
+    results = json.loads((base / "models" / "second" / "evaluation" / "results.json").read_text())
+    assert results["sets"]["held-out"]["baseline"]["wer"] >= 0
+
+
+def test_lora_trains_a_part_resumes_and_is_merged_into_a_plain_model(base: Path) -> None:
+    from transformers import WhisperForConditionalGeneration
+
+    write_job(base, "plain", training={"max_steps": 2})
+    job = write_job(base, "lora", base="job:plain", architecture=None, model={"lora": {"rank": 2, "alpha": 4}})
+    run(job, base, "--set", "training.max_steps=6")
+    assert "resuming from checkpoint-6" in run(job, base)
+    _, report = WhisperForConditionalGeneration.from_pretrained(base / "models" / "lora", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert weights(base / "models" / "lora") != weights(base / "models" / "plain")
+
+
+def test_a_frozen_encoder_stays_as_it_was(base: Path) -> None:
+    from safetensors.torch import load_file
+
+    job = write_job(base, "frozen", model={"freeze_encoder": True}, training={"max_steps": 3})
+    run(job, base)
+    before = load_file(base / "models" / "frozen" / "base" / "model.safetensors")
+    after = load_file(base / "models" / "frozen" / "model.safetensors")
+    changed = {name for name in after if not after[name].equal(before[name])}
+    assert changed
+    assert not any(name.startswith("model.encoder.") for name in changed)

@@ -1,0 +1,109 @@
+"""A job small enough to train within a test: a Whisper of a few thousand weights on a few clips of synthetic speech."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TRAIN_CLIPS = 44  # no multiple of the batch: the last batch of an epoch is smaller
+STEPS_PER_EPOCH = 6  # of 8 clips
+
+SPEECH = {
+    "sentences": ["{who} {does} {what}"],
+    "words": {
+        "who": ["der Mann", "die Frau", "das Kind", "ein Hund"],
+        "does": ["sucht", "findet", "kauft", "malt"],
+        "what": ["den Apfel", "das Buch", "ein Bild", "zwei Eier", "die Uhr"],
+    },
+    "voices": ["de+m1", "de+f2"],
+    "words_per_minute": [180, 220],
+}
+
+
+def tiny_job(**changes: Any) -> dict[str, Any]:
+    """The values of a job file, with `changes` laid over its sections."""
+    job: dict[str, Any] = {
+        "language": "de",
+        "base": "new",
+        "architecture": {
+            "vocabulary_size": 300,
+            "width": 32,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "attention_heads": 2,
+            "hop_length": 320,
+            "window_seconds": 4,
+            "max_label_tokens": 64,
+        },
+        "data": {
+            "train": [{"synthetic": {**SPEECH, "part": "train", "clips": TRAIN_CLIPS, "seed": 1}}],
+            "eval": {"held-out": [{"synthetic": {**SPEECH, "part": "held-out", "clips": 6, "seed": 2}}]},
+            "max_dropped_fraction": 0.5,
+        },
+        "training": {
+            "global_batch_size": 8,
+            "max_steps": 12,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "eval_steps": 6,
+            "save_steps": 6,
+            "generation_max_length": 16,
+        },
+        "machine": {"audit_workers": 1, "dataloader_num_workers": 0, "threads": 1},
+    }
+    for section, values in changes.items():
+        job[section] = {**job.get(section, {}), **values} if isinstance(values, dict) else values
+    return job
+
+
+def write_job(folder: Path, name: str = "tiny", **changes: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(tiny_job(**changes), allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def environment(base: Path, **more: str) -> dict[str, str]:
+    """The environment of a run whose three directories lie under `base`."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("MODEL_DIR", "LOG_DIR", "CACHE_DIR")}
+    return {**kept, "BASE_DIR": str(base), **more}
+
+
+def command(job: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "whisper_train", "train", str(job), "--machine", "cpu", *more]
+
+
+def run(job: Path, base: Path, *more: str, expect: int = 0, **variables: str) -> str:
+    """Trains `job` in a process of its own and returns what it printed."""
+    done = subprocess.run(
+        command(job, *more),
+        env=environment(base, **variables),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, output
+    return output
+
+
+def interrupt(job: Path, base: Path, moment: Callable[[], bool], number: signal.Signals, *more: str) -> tuple[int, str]:
+    """Starts a run and sends it `number` as soon as `moment()` holds; returns its status and what it printed."""
+    process = subprocess.Popen(
+        command(job, *more), env=environment(base), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 180
+    while not moment():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"the run never came to where it was to be interrupted:\n{process.communicate()[0]}")
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=180)
+    return process.returncode, output
