@@ -113,10 +113,13 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @exits
 def schema(path: Path | None) -> None:
     """Write the JSON schema of job files to PATH, or print it; editors complete and check with it."""
-    from whisper_train.paths import write_text
+    from whisper_train.paths import make_directory, write_text
     from whisper_train.schema import job_schema
 
     if path is None:
         click.echo(job_schema(), nl=False)
+    elif path.is_dir():
+        raise UserError(f"schema: {path}: is a folder; name a file")
     else:
+        make_directory(path.absolute().parent, named_by="schema")
         write_text(path, job_schema())

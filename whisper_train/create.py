@@ -17,7 +17,7 @@ def create_processor(architecture: Architecture, texts: Iterable[str]) -> Any:
     from transformers import WhisperFeatureExtractor, WhisperProcessor
 
     if architecture.processor:
-        tokenizer = load_processor(architecture.processor).tokenizer
+        tokenizer = load_processor(architecture.processor, key="architecture.processor").tokenizer
     else:
         tokenizer = train_tokenizer(texts, architecture.vocabulary_size)
     seconds = architecture.window_seconds

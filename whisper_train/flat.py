@@ -48,7 +48,10 @@ def train_flat(
     environment = apply_environment(values, path, environment)
     profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
     layer = Layer(display(path), flat_to_job(values))
-    job = build_job([layer], machine_path=profile, overrides=overrides, environment=environment)
+    try:
+        job = build_job([layer], machine_path=profile, overrides=overrides, environment=environment)
+    except UserError as error:
+        raise UserError(in_flat_words(str(error), layer.origin)) from error
     print_line(why)
     return train_job(job, environment, folder=flat_folder(values, job, find_directories(environment)))
 
@@ -70,6 +73,9 @@ def read_flat(path: Path, flags: Mapping[str, Any], environment: Mapping[str, st
             near = get_close_matches(key, known, n=1)
             problems.append(f"{origin}: {key}: unknown key{f'; did you mean {near[0]}?' if near else ''}")
     problems += [f"{origin}: {key}: is missing; add it" for key in REQUIRED if not values.get(key)]
+    gpu = values.get("gpu_device")
+    if isinstance(gpu, bool) or not isinstance(gpu, int | str | None):
+        problems.append(f"{origin}: gpu_device: {gpu!r}: must be one number, or several as in '0,1'")
     for key in FLAT_KEYS:
         if key != "gpu_device" and not isinstance(values.get(key), str | None):
             problems.append(f"{origin}: {key}: {values[key]!r}: must be text; put it in quotes")
@@ -94,10 +100,19 @@ def apply_environment(values: Mapping[str, Any], path: Path, environment: Mappin
     return {**environment, **changes}
 
 
+def in_flat_words(message: str, origin: str) -> str:
+    """A message about the job that a flat file makes, with the keys as they stand in the file."""
+    words = {"training.": "", "language:": "lang:", "name:": "checkpoint_name:", "base:": "whisper_pretrained:"}
+    for key, flat in words.items():
+        message = message.replace(f"{origin}: {key}", f"{origin}: {flat}")
+    return message
+
+
 def flat_to_job(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a job file that mean the same as a flat file's."""
-    name = values.get("checkpoint_name") or f"{values['model_name'].rpartition('/')[2]}-{values['lang']}"
-    base = values.get("whisper_pretrained") or f"openai/{values['model_name']}"
+    model = values["model_name"]
+    name = values.get("checkpoint_name") or f"{model.rpartition('/')[2]}-{values['lang']}"
+    base = values.get("whisper_pretrained") or (model if "/" in model else f"openai/{model}")
     local = base.startswith((".", "/", "~")) or Path(base).is_dir()
     train, evaluation = flat_sources(values["dataset_name"], values["lang"])
     return {

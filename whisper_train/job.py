@@ -36,8 +36,8 @@ class Synthetic(Strict):
 
     @model_validator(mode="after")
     def check(self) -> "Synthetic":
-        slots = {slot for sentence in self.sentences for slot in re.findall(r"\{(\w+)\}", sentence)}
-        if missing := sorted(slots - self.words.keys()):
+        slots = {slot for sentence in self.sentences for slot in find_slots(sentence)}
+        if missing := sorted(slots - {slot for slot, words in self.words.items() if words}):
             raise ValueError(f"words: no list for the slot {{{missing[0]}}}; add words.{missing[0]}")
         for key, (low, high), (least, most) in (
             ("words_per_minute", self.words_per_minute, (80, 450)),
@@ -248,6 +248,14 @@ def check_language(value: str) -> str:
         near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.5)
         raise ValueError(f"{value}: not a language of Whisper{f'; did you mean {near[0]}?' if near else ''}")
     return code
+
+
+def find_slots(sentence: str) -> list[str]:
+    """The names in braces of a template; ValueError when a brace stands alone or holds anything but a name."""
+    rest = re.sub(r"\{[^\W\d]\w*\}", "", sentence)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"sentences: {sentence!r}: write a slot as {{name}}")
+    return re.findall(r"\{(\w+)\}", sentence)
 
 
 def parse_split(value: str) -> tuple[str | None, str | None, str | None]:

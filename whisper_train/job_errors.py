@@ -26,7 +26,8 @@ def validate(values: dict[str, Any], layers: Sequence[Layer]) -> Job:
         return Job.model_validate(values)
     except SettingsError as error:
         lines = [
-            f"{origin_of(('training', key), layers)}: training.{key}: {message}{near(key, KNOWN_KEYS, message)}"
+            f"{origin_of(('training', key), layers)}: {f'training.{key}'.rstrip('.')}:"
+            f" {message}{near(key, KNOWN_KEYS, message)}"
             for key, message in error.problems
         ]
     except ValidationError as error:
@@ -36,7 +37,7 @@ def validate(values: dict[str, Any], layers: Sequence[Layer]) -> Job:
 
 def describe(problem: Any, layers: Sequence[Layer]) -> str:
     """One problem found by pydantic as `file: key: what is wrong`."""
-    location = tuple(part for part in problem["loc"] if part not in ("int", "literal['all']"))
+    location = tuple(part for part in problem["loc"] if part not in ("int", "literal['all']", "[key]"))
     key = ".".join(str(part) for part in location)
     origin = origin_of(location, layers)
     given = problem.get("input")
@@ -52,6 +53,14 @@ def describe(problem: Any, layers: Sequence[Layer]) -> str:
             return f"{origin}: {key}: {text}" if key else f"{origin}: {text}"
         case "string_type" if isinstance(given, bool):
             return f"{origin}: {key}: {given!r}: YAML reads yes, no, on and off as true or false; put it in quotes"
+        case "model_type" | "dict_type":
+            return f"{origin}: {key}: {given!r}: must hold keys and values"
+        case "list_type":
+            return f"{origin}: {key}: {given!r}: must be a list; begin each of its entries with a dash"
+        case "too_short":
+            return f"{origin}: {key}: is empty; add an entry"
+        case "string_pattern_mismatch":
+            return f"{origin}: {key}: {given!r}: use letters, digits, dots, dashes and underscores"
         case _:
             return f"{origin}: {key}: {shown}{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -96,7 +105,9 @@ def origin_of(location: Sequence[Any], layers: Sequence[Layer]) -> str:
 
 def holds(value: Any, location: Sequence[Any]) -> bool:
     for part in location:
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
             value = value[part]
         else:
             return False

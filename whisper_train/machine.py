@@ -16,7 +16,7 @@ LARGE_GPU_MIB = 60_000  # from here on a single card holds large-v3 with its opt
 def list_gpus(environment: Mapping[str, str]) -> list[int]:
     """The memory in MiB of each NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves visible; empty without a driver."""
     visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and not visible.strip("-1 "):
+    if visible is not None and visible.strip() in ("", "-1"):
         return []
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     if visible:
@@ -64,13 +64,17 @@ def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
     machine, training = job.machine, job.training
     per_host = max(gpus, 1) if machine.processes == "all" else machine.processes
     if gpus and per_host > gpus:
-        raise UserError(f"machine.processes: {per_host}: this machine has {gpus} GPU(s); lower it or use all")
+        raise UserError(
+            f"{job.name}: machine.processes: {per_host}: this machine has {gpus} GPU(s); lower it or use all"
+        )
     ranks = per_host * hosts
     largest = training.get("per_device_train_batch_size") or machine.per_device_train_batch_size
     steps = training.get("gradient_accumulation_steps")
     total = training.get("global_batch_size") or largest * (steps or 1)
     if total % ranks:
-        raise UserError(f"training.global_batch_size: {total}: cannot be spread over {ranks} processes; use a multiple")
+        raise UserError(
+            f"{job.name}: training.global_batch_size: {total}: cannot be spread over {ranks} processes; use a multiple"
+        )
     share = total // ranks
     per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
     cores = len(os.sched_getaffinity(0))

@@ -21,11 +21,11 @@ def resolve_base(job: Job, directories: Directories) -> str:
     return str(Path(job.base).expanduser()) if job.base.startswith("~") else job.base
 
 
-def load_processor(place: str, *, revision: str | None = None) -> Any:
-    """The WhisperProcessor of a hub id or folder; raises UserError when there is none."""
+def load_processor(place: str, *, revision: str | None = None, key: str = "base") -> Any:
+    """The WhisperProcessor of a hub id or folder, which the job names as `key`; raises UserError when there is none."""
     from transformers import WhisperProcessor
 
-    return load(WhisperProcessor.from_pretrained, place, revision=revision)
+    return load(WhisperProcessor.from_pretrained, place, key=key, revision=revision)
 
 
 def load_config(place: str, *, revision: str | None = None) -> Any:
@@ -45,19 +45,31 @@ def load_model(place: str, *, revision: str | None = None) -> Any:
     return model
 
 
-def load(read: Callable[..., Any], place: str, **options: Any) -> Any:
-    folder = Path(place)
+def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: Any) -> Any:
     if os.path.isabs(place):
-        if not folder.is_dir():
-            raise UserError(f"base: {place}: no such folder; train that job first, or check the path")
-        config = folder / "config.json"
-        if config.is_file() and (kind := json.loads(config.read_text()).get("model_type")) != "whisper":
-            raise UserError(f"base: {place}: is a {kind} model, not Whisper")
+        check_folder(Path(place), key)
     try:
-        return read(place, **{key: value for key, value in options.items() if value is not None})
+        return read(place, **{name: value for name, value in options.items() if value is not None})
     except (OSError, ValueError, TypeError) as error:
-        reason = re.sub(r"\s+", " ", str(error)).strip()
-        raise UserError(f"base: {place}: cannot be loaded: {reason[:300]}") from error
+        reason = re.split(r"(?<=[.?!])\s", re.sub(r"\s+", " ", str(error)).strip())[0].rstrip(".")
+        way_out = "" if os.path.isabs(place) else "; check the name, the network, and HF_TOKEN if the model is gated"
+        raise UserError(f"{key}: {place}: cannot be loaded: {reason}{way_out}") from error
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Raises UserError when `folder` is not there or holds another model than Whisper."""
+    if not folder.is_dir():
+        trained = "train that job first, or " if key == "base" else ""
+        raise UserError(f"{key}: {folder}: no such folder; {trained}check the path")
+    config = folder / "config.json"
+    if not config.is_file():
+        return
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{key}: {config}: is not the configuration of a model; copy or train it again") from error
+    if kind != "whisper":
+        raise UserError(f"{key}: {folder}: is a {kind} model, not Whisper")
 
 
 def check_tied(model: Any) -> None:
@@ -147,7 +159,10 @@ def apply_model_settings(model: Any, settings: Model) -> None:
 
 
 def add_lora(model: Any, settings: Lora) -> Any:
-    from peft import LoraConfig, get_peft_model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise UserError("model.lora: needs peft: pip install 'whisper-train[lora]'") from error
 
     config = LoraConfig(
         r=settings.rank,

@@ -25,7 +25,10 @@ def read_environment(folder: Path | None = None) -> dict[str, str]:
     from dotenv import dotenv_values
 
     path = (folder or Path.cwd()) / ".env"
-    values = dotenv_values(path) if path.is_file() else {}
+    try:
+        values = dotenv_values(path) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from error
     return {**{key: value for key, value in values.items() if value}, **os.environ}
 
 
@@ -46,7 +49,10 @@ def find_directories(environment: Mapping[str, str]) -> Directories:
 def find_config_dir(environment: Mapping[str, str]) -> Path:
     """The folder of jobs, machine profiles and DeepSpeed files: CONFIG_DIR, else ./jobs, else the checkout's."""
     if environment.get("CONFIG_DIR"):
-        return Path(environment["CONFIG_DIR"]).expanduser().absolute()
+        given = Path(environment["CONFIG_DIR"]).expanduser().absolute()
+        if not given.is_dir():
+            raise UserError(f"CONFIG_DIR: {given}: no such folder; name the one that holds machines/ and the jobs")
+        return given
     here = Path("jobs").absolute()
     return here if here.is_dir() else Path(__file__).parent.parent / "jobs"
 

@@ -1,7 +1,8 @@
 """One job from its file to its result: bases first, then data, ranks, and the status they end with."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
             raise UserError(f"{name}: base: job:{base}: the bases go in a circle; change one of them")
         if run_folder_status(base, environment) in (DONE, GOAL_MISSED):
             break
-        near = find_file(base, [folder], ".yaml")
+        near = find_base_job(jobs[0], [folder, find_config_dir(environment)])
         shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
-        jobs.insert(0, resolve(str(near) if near else base, machine, shared, environment)[0])
+        jobs.insert(0, resolve(str(near), machine, shared, environment)[0])
+        if jobs[0].name != base:
+            raise UserError(
+                f"{jobs[1].name}: base: job:{base}: {display(near)} calls itself {jobs[0].name}; use one name"
+            )
     print_line(why)
     for number, each in enumerate(jobs, 1):
         if len(jobs) > 1:
@@ -70,6 +75,16 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
                 print_line(f"{each.name} missed its goal, so {jobs[number].name} does not start from it")
             return status
     return status
+
+
+def find_base_job(job: Job, folders: Sequence[Path]) -> Path:
+    """The file of the job that `job` starts from; raises UserError with the nearest name."""
+    base = job.base.removeprefix("job:")
+    path = find_file(base, folders, ".yaml")
+    if path is None:
+        near = suggest_file(base, folders[0])
+        raise UserError(f"{job.name}: base: {job.base}: no such job in {display(folders[0])}{near}")
+    return path
 
 
 def run_folder_status(name: str, environment: Mapping[str, str]) -> str | None:
@@ -103,7 +118,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         say = open_log(folder.logs / "training.log")
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
         try:
-            plan = prepare(job, folder, layout, directories, environment, say)
+            with naming(job):
+                plan = prepare(job, folder, layout, directories, environment, say)
             status = launch(plan, hosts, say)
         except Stopped:
             say("stopped; the same command goes on from the newest checkpoint")
@@ -118,6 +134,15 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         if status != STOPPED:
             say(f"next: {next_command(job, folder)}")
         return EXIT_STATUS[status]
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Puts the name of the job before what is wrong with its base or its data: several jobs may run in one command."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{job.name}: {error}") from error
 
 
 def may_go_on(job: Job, before: Mapping[str, Any]) -> bool:

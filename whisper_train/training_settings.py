@@ -1,6 +1,7 @@
 """The `training:` section: every key of Seq2SeqTrainingArguments, typed, and two of our own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
@@ -13,7 +14,12 @@ KNOWN_KEYS = {key: kind for key, kind in (TRAINING_KEYS | OWN_KEYS).items() if k
 TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "dict": dict, "list": list, "None": None}
 POSITIVE: tuple[str, ...] = ("global_batch_size", "per_device_train_batch_size", "per_device_eval_batch_size")
 POSITIVE += ("gradient_accumulation_steps", "logging_steps", "save_steps", "eval_steps", "early_stopping_patience")
-NOT_NEGATIVE = ("learning_rate", "warmup_steps", "weight_decay", "num_train_epochs", "max_grad_norm")
+POSITIVE += ("num_train_epochs",)
+NOT_NEGATIVE = ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "dataloader_num_workers")
+SEEDS = 2**32  # numpy takes no larger seed
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+WORDS |= {"dict": "keys and values", "list": "a list", "None": "null"}
+MOST_SHOWN = 8  # of more choices a message names only the nearest
 
 # What a job that is silent gets, where transformers' own default does not serve the fine-tuning of Whisper.
 DEFAULTS: dict[str, Any] = {
@@ -58,7 +64,7 @@ class TrainingSettings(dict[str, Any]):
         names = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "dict": "object"}
         names |= {"list": "array", "None": "null"}
         properties: dict[str, Any] = {
-            key: {"enum": list(CHOICES[key])}
+            key: {"enum": [*CHOICES[key], *([None] if may_be_null(key) else [])]}
             if key in CHOICES
             else {"type": [names[part] for part in kind.split(" | ")]}
             for key, kind in KNOWN_KEYS.items()
@@ -96,10 +102,10 @@ UNKNOWN = "unknown key"  # the reader of job files adds the nearest known one
 
 def check_value(key: str, given: Any) -> Any:
     """`given` as the type of `key`; raises ValueError saying what was expected."""
-    if key in CHOICES:
+    if key in CHOICES and not (given is None and may_be_null(key)):
         word = {False: "no"}.get(given, given) if isinstance(given, bool) else given  # YAML reads a bare no as false
         if word not in CHOICES[key]:
-            raise ValueError(f"{given!r}: must be one of {', '.join(CHOICES[key])}")
+            raise ValueError(f"{given!r}: {name_choices(given, CHOICES[key])}")
         return word
     kinds = KNOWN_KEYS[key].split(" | ")
     for kind in kinds:
@@ -112,7 +118,19 @@ def check_value(key: str, given: Any) -> Any:
         if isinstance(checked, (int, float)) and not isinstance(checked, bool):
             check_number(key, checked)
         return checked
-    raise ValueError(f"{given!r}: must be {' or '.join(kinds).replace('None', 'null')}")
+    raise ValueError(f"{given!r}: must be {' or '.join(WORDS[kind] for kind in kinds)}")
+
+
+def may_be_null(key: str) -> bool:
+    return "None" in KNOWN_KEYS[key].split(" | ")
+
+
+def name_choices(given: Any, choices: Sequence[str]) -> str:
+    """What may stand there instead of `given`: all of a short list, the nearest of a long one."""
+    closest = get_close_matches(str(given), choices, n=1)
+    if len(choices) > MOST_SHOWN and closest:
+        return f"is not known; did you mean {closest[0]}?"
+    return f"must be one of {', '.join(choices)}"
 
 
 def check_number(key: str, number: float) -> None:
@@ -120,6 +138,8 @@ def check_number(key: str, number: float) -> None:
         raise ValueError(f"{number}: must be a finite number")
     if key in POSITIVE and number <= 0:
         raise ValueError(f"{number:g}: must be more than 0")
+    if key == "seed" and number >= SEEDS:
+        raise ValueError(f"{number}: must be less than {SEEDS}")
     if key in NOT_NEGATIVE and number < 0:
         raise ValueError(f"{number:g}: must not be negative")
 

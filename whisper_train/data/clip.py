@@ -56,6 +56,10 @@ def find_optional_column(columns: Sequence[str], given: str | None, usual: Seque
 
 def read_file(path: str, max_seconds: float | None) -> Waveform:
     """The waveform of an audio file; raises ValueError when there is none to be had."""
-    if not Path(path).is_file():
+    try:
+        there = Path(path).is_file()
+    except OSError as error:  # a name that is too long: most often a text that stands in the audio column
+        raise ValueError(f"no such file ({error.strerror})") from error
+    if not there:
         raise ValueError("no such file")
     return decode(Path(path), max_seconds)

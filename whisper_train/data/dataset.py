@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
+from whisper_train.errors import UserError
 
 IGNORED = -100  # label of positions that the loss leaves out, as in torch's cross entropy
 NO_CLIP = -1  # fills up the last global batch of an epoch
@@ -99,7 +100,7 @@ class ClipOrder(Sampler[int]):
         counts = np.bincount(self.sources, minlength=len(weights))
         self.clips: int = sum(round(float(count) * weight) for count, weight in zip(counts, weights, strict=True))
         if self.clips == 0:
-            raise ValueError("no clip is left after weighting")
+            raise UserError("data.train: the weights leave no clip to train on; raise them")
 
     @property
     def steps(self) -> int:

@@ -95,8 +95,21 @@ def find_hub_files(source: Source, split: str | None, cache: Path, language: str
     return [str(path) for path in downloaded]
 
 
-def count_rows(files: Sequence[str]) -> int:
-    return sum(open_parquet(path).metadata.num_rows for path in files)
+def open_shard(path: str, source: Source) -> Any:
+    """The ParquetFile of one shard; raises UserError when it is none."""
+    try:
+        return open_parquet(path)
+    except Exception as error:  # ArrowInvalid, OSError and fsspec's own: the shard is unusable either way
+        raise unreadable(path, source, error) from error
+
+
+def unreadable(path: str, source: Source, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return UserError(f"{source.kind}: {path}: is not readable Parquet ({reason}); download it again")
+
+
+def count_rows(files: Sequence[str], source: Source) -> int:
+    return sum(open_shard(path, source).metadata.num_rows for path in files)
 
 
 def read_parquet(
@@ -105,10 +118,7 @@ def read_parquet(
     """Yields rows `first` up to `last`; reads the text columns only, never the audio."""
     number = 0
     for path in files:
-        try:
-            file = open_parquet(path)
-        except Exception as error:  # ArrowInvalid, OSError and fsspec's own: the shard is unusable either way
-            raise UserError(f"{source.label}: {path}: is not readable Parquet ({error}); download it again") from error
+        file = open_shard(path, source)
         names = file.schema_arrow.names
         where = f"{source.label} ({Path(path).name})"
         find_column(names, source.audio_column, AUDIO_COLUMNS, what="audio", where=where)
@@ -119,7 +129,10 @@ def read_parquet(
             if number + size <= first or (last is not None and number >= last):
                 number += size
                 continue
-            columns = file.read_row_group(group, columns=[text] + ([speaker] if speaker else [])).to_pydict()
+            try:
+                columns = file.read_row_group(group, columns=[text] + ([speaker] if speaker else [])).to_pydict()
+            except (ValueError, OSError) as error:  # what Arrow raises for damaged pages
+                raise unreadable(path, source, error) from error
             for row in range(size):
                 if number >= first and (last is None or number < last):
                     value = columns[text][row]
@@ -151,7 +164,12 @@ class ParquetReader:
             file = self.open(path)
             names = file.schema_arrow.names
             column = find_column(names, self.audio_columns[source], AUDIO_COLUMNS, what="audio", where=path)
-            self.groups[key] = file.read_row_group(row_group, columns=[column]).column(0)
+            try:
+                self.groups[key] = file.read_row_group(row_group, columns=[column]).column(0)
+            except OSError as error:
+                if "://" in path:
+                    raise  # the network's fault, not the clip's
+                raise ValueError(f"row group {row_group} is damaged ({error})") from error
             if len(self.groups) > GROUPS_IN_MEMORY:
                 self.groups.popitem(last=False)
         self.groups.move_to_end(key)

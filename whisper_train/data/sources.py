@@ -12,13 +12,21 @@ from whisper_train.job import Source, parse_split
 
 
 def read_source(source: Source, position: int, *, language: str, cache: Path) -> Iterator[Clip]:
-    """Yields the clips of `source`, number `position` of its set; raises UserError when it cannot be read at all."""
-    language = source.language or language
+    """Yields the clips of `source`, number `position` of its set; raises UserError when it has none."""
+    clips = read_clips(source, position, source.language or language, cache)
+    first = next(clips, None)
+    if first is None:
+        raise UserError(f"{source.label}: holds no clip; check the source and its split")
+    yield first
+    yield from clips
+
+
+def read_clips(source: Source, position: int, language: str, cache: Path) -> Iterator[Clip]:
     name, start, stop = parse_split(source.split) if source.split else (None, None, None)
     match source.kind:
         case "hub" | "parquet":
             files = find_hub_files(source, name, cache, language) if source.hub else find_local_files(source, name)
-            first, last = bounds(start, stop, lambda: count_rows(files), source.label)
+            first, last = bounds(start, stop, lambda: count_rows(files, source), source.label)
             yield from read_parquet(files, source, position, language, first, last)
         case "folder" if find_folder_table(source, name) is None:
             yield from sliced(lambda: read_sidecars(source, position, language), start, stop, source.label)

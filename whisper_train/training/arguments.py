@@ -77,7 +77,7 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
         "use_cpu": not torch.cuda.is_available(),
         "remove_unused_columns": False,
         "disable_tqdm": True,
-        "report_to": [name for name in report_to(job) if name != "tensorboard"],
+        "report_to": check_reporters([name for name in report_to(job) if name != "tensorboard"]),
         "deepspeed": deepspeed,
     }
     values.setdefault("greater_is_better", False)
@@ -87,6 +87,18 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
         return Seq2SeqTrainingArguments(**values)
     except (ValueError, TypeError, ImportError, KeyError) as error:
         raise UserError(f"training: {str(error).strip().splitlines()[0]}") from error
+
+
+def check_reporters(names: list[str]) -> list[str]:
+    """`names`, of tools that transformers reports to; raises UserError for one it does not know or that is missing."""
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+    available = ["all", *get_available_reporting_integrations()]
+    if missing := [name for name in names if name not in available]:
+        raise UserError(
+            f"training.report_to: {missing[0]}: is not known or not installed; there are {', '.join(available)}"
+        )
+    return names
 
 
 def report_to(job: Job) -> list[str]:
