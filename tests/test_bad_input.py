@@ -69,8 +69,8 @@ def damaged(content: bytes, column: str) -> bytes:
         for chunk in map(pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column, range(2))
         if chunk.path_in_schema == column
     )
-    start = chunk.dictionary_page_offset or chunk.data_page_offset
-    return content[:start] + b"\xff" * chunk.total_compressed_size + content[start + chunk.total_compressed_size :]
+    start, size = int(chunk.dictionary_page_offset or chunk.data_page_offset), int(chunk.total_compressed_size)
+    return content[:start] + b"\xff" * size + content[start + size :]
 
 
 def clips(*names: str) -> str:
@@ -127,6 +127,7 @@ YAML = [
     bad("key that is no text", "1: 2\n", "job.yaml:1", "key 1 is not text"),
     bad("not UTF-8", {"job.yaml": b"language: fran\xe7ais\n"}, "job.yaml: is not UTF-8 text (byte 14)"),
     bad("binary", {"job.yaml": b"\x00\x01\x02"}, "job.yaml: not valid YAML"),
+    bad("variable without quotes", "data: {train: [{folder: ${X}/a}]}", "job.yaml:1: not valid YAML", "in quotes"),
     bad("unknown tag", "name: !!python/object:os.system x\n", "job.yaml:1: not valid YAML"),
     bad("unknown alias", "name: *speech\n", "job.yaml:1: not valid YAML", "speech"),
 ]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from whisper_train.errors import UserError
 from whisper_train.job import Job
-from whisper_train.training_settings import KNOWN_KEYS, UNKNOWN, SettingsError
+from whisper_train.training_settings import KNOWN_KEYS, UNKNOWN, SettingsError, check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,21 @@ class Layer:
 
 def validate(values: dict[str, Any], layers: Sequence[Layer]) -> Job:
     """The Job of merged values; raises UserError, one line per problem, each naming the file that holds the key."""
+    lines = []
     try:
-        return Job.model_validate(values)
+        check_settings(values.get("training", {}))
     except SettingsError as error:
-        lines = [
-            f"{origin_of(('training', key), layers)}: {f'training.{key}'.rstrip('.')}:"
-            f" {message}{near(key, KNOWN_KEYS, message)}"
-            for key, message in error.problems
-        ]
+        values = {key: value for key, value in values.items() if key != "training"}  # the rest is checked all the same
+        for key, message in error.problems:
+            origin, name = origin_of(("training", key), layers), f"training.{key}".rstrip(".")
+            lines.append(f"{origin}: {name}: {message}{near(key, KNOWN_KEYS, message)}")
+    try:
+        job = Job.model_validate(values)
     except ValidationError as error:
-        lines = [describe(problem, layers) for problem in error.errors(include_url=False)]
-    raise UserError("\n".join(lines))
+        lines += [describe(problem, layers) for problem in error.errors(include_url=False)]
+    if lines:
+        raise UserError("\n".join(lines))
+    return job
 
 
 def describe(problem: Any, layers: Sequence[Layer]) -> str:

@@ -150,7 +150,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{origin}:{mark.line + 1}" if mark else origin
-        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+        lines = text.splitlines()
+        in_line = mark is not None and mark.line < len(lines) and "${" in lines[mark.line]
+        hint = "; within [ ] and { } put a value that holds ${ } in quotes" if in_line else ""
+        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}{hint}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{origin}: not valid YAML: {reason}") from error
