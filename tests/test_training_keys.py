@@ -16,7 +16,6 @@ from tests.conftest import REPOSITORY
 from whisper_train.training_keys import CHOICES, OWNED, RENAMED, TRAINING_KEYS
 from whisper_train.training_settings import DEFAULTS, KNOWN_KEYS, SettingsError, check_settings
 
-
 # As a file can hold what is an object in Python; Literal[False] is the only literal among them.
 IN_A_FILE = {
     "NoneType": "None",
