@@ -54,6 +54,11 @@ def find_optional_column(columns: Sequence[str], given: str | None, usual: Seque
     return next((column for column in columns if column.lower() in usual), None)
 
 
+def speaker_name(value: object) -> str:
+    """What a speaker column holds, as text; a number may be 0."""
+    return "" if value is None else str(value)
+
+
 def read_file(path: str, max_seconds: float | None) -> Waveform:
     """The waveform of an audio file; raises ValueError when there is none to be had."""
     try:

@@ -17,6 +17,7 @@ from whisper_train.data.clip import (
     Clip,
     find_column,
     find_optional_column,
+    speaker_name,
 )
 from whisper_train.errors import UserError
 from whisper_train.job import Source
@@ -143,7 +144,7 @@ def read_parquet(
                         language=language,
                         row_group=group,
                         row=row,
-                        speaker=str(columns[speaker][row] or "") if speaker else "",
+                        speaker=speaker_name(columns[speaker][row]) if speaker else "",
                         source=position,
                     )
                 number += 1

@@ -3,9 +3,11 @@
 import ctypes
 import hashlib
 import json
+import multiprocessing
 import random
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,9 @@ def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
     if partial.exists():
         shutil.rmtree(partial)  # what an interrupted call of this very function left
     make_directory(partial, named_by="CACHE_DIR")
-    make_clips(recipe, partial)
+    # In a process of its own: espeak-ng carries state from text to text, and a recipe must always sound the same.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(make_clips, recipe, partial).result()
     partial.replace(folder)
     sync(folder.parent)
     return folder / "manifest.jsonl"
@@ -43,7 +47,7 @@ def make_clips(recipe: Synthetic, folder: Path) -> None:
     """Writes recipe.clips FLAC files and manifest.jsonl into `folder`."""
     import soundfile
 
-    speak = open_espeak(recipe.voices)
+    speak = open_espeak(recipe.voices, recipe.seed)
     chance = random.Random(recipe.seed)
     with (folder / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
         for number in range(recipe.clips):
@@ -70,7 +74,7 @@ def make_sentence(recipe: Synthetic, chance: random.Random) -> str:
     )
 
 
-def open_espeak(voices: list[str]) -> Callable[[str, str, int, int], Waveform]:
+def open_espeak(voices: list[str], seed: int) -> Callable[[str, str, int, int], Waveform]:
     """A function (text, voice, words per minute, pitch 0 to 99) -> waveform of shape (samples,) at SAMPLE_RATE.
 
     Raises UserError for a missing package or an unknown voice, which espeak-ng itself would replace in silence.
@@ -86,6 +90,7 @@ def open_espeak(voices: list[str]) -> Callable[[str, str, int, int], Waveform]:
     rate = library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, str(data).encode(), 0)
     if rate <= 0:
         raise UserError(f"synthetic: espeak-ng does not start with {data}; reinstall espeakng-loader")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # its own default is the time
     for voice in voices:
         language, _, variant = voice.partition("+")
         known = library.espeak_SetVoiceByName(language.encode()) == 0

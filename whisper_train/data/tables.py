@@ -14,6 +14,7 @@ from whisper_train.data.clip import (
     Clip,
     find_column,
     find_optional_column,
+    speaker_name,
 )
 from whisper_train.errors import UserError
 from whisper_train.job import Source
@@ -53,7 +54,7 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
             audio=str(audio_folder / name),
             text=(value or "").strip(),
             language=row_language(row, source, language),
-            speaker=str(row.get(speaker) or "") if speaker else "",
+            speaker=speaker_name(row.get(speaker)) if speaker else "",
             source=position,
         )
     if not found:
