@@ -44,6 +44,7 @@ def prepare_data(
     workers = job.machine.audit_workers or len(os.sched_getaffinity(0))
     max_seconds = min(job.data.max_seconds, window_seconds)
     folder.mkdir(parents=True, exist_ok=True)
+    done.unlink(missing_ok=True)  # it must never stand beside the indexes of another audit
     log = DropLog(folder / "dropped.jsonl")
     tallies: dict[str, Tally] = {}
     sets = {"train": job.data.train, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
