@@ -20,11 +20,10 @@ def create_processor(architecture: Architecture, texts: Iterable[str]) -> Any:
         tokenizer = load_processor(architecture.processor, key="architecture.processor").tokenizer
     else:
         tokenizer = train_tokenizer(texts, architecture.vocabulary_size)
-    seconds = architecture.window_seconds
     extractor = WhisperFeatureExtractor(
         feature_size=architecture.mel_bins,
         hop_length=architecture.hop_length,
-        chunk_length=int(seconds) if seconds == int(seconds) else seconds,
+        chunk_length=architecture.window_seconds,
         sampling_rate=SAMPLE_RATE,
     )
     return WhisperProcessor(extractor, tokenizer)
@@ -62,7 +61,7 @@ def create_model(architecture: Architecture, processor: Any, seed: int) -> Any:
 
     tokenizer = processor.tokenizer
     token = tokenizer.get_added_vocab()
-    frames = round(architecture.window_seconds * SAMPLE_RATE / architecture.hop_length)
+    frames = architecture.window_seconds * SAMPLE_RATE // architecture.hop_length
     config = WhisperConfig(
         vocab_size=len(tokenizer),
         num_mel_bins=architecture.mel_bins,
@@ -96,7 +95,7 @@ def create_model(architecture: Architecture, processor: Any, seed: int) -> Any:
         no_timestamps_token_id=token["<|notimestamps|>"],
         prev_sot_token_id=token["<|startofprev|>"],
         is_multilingual=True,
-        lang_to_id={f"<|{code}|>": token[f"<|{code}|>"] for code in LANGUAGES},
+        lang_to_id={f"<|{code}|>": token[f"<|{code}|>"] for code in LANGUAGES if f"<|{code}|>" in token},
         task_to_id={"transcribe": token["<|transcribe|>"], "translate": token["<|translate|>"]},
     )
     return model

@@ -152,7 +152,7 @@ class Architecture(Strict):
     attention_heads: int = Field(4, ge=1)
     mel_bins: int = Field(80, ge=8, le=128)
     hop_length: int = Field(160, ge=80, le=640, description="samples between spectrogram frames, at 16 kHz")
-    window_seconds: float = Field(30.0, gt=0.5, le=MAX_WINDOW_SECONDS)
+    window_seconds: int = Field(30, ge=1, le=30, description="what the encoder sees; transformers wants whole seconds")
     max_label_tokens: int = Field(MAX_LABEL_TOKENS, ge=16, le=MAX_LABEL_TOKENS)
     init_std: float = Field(0.02, gt=0)
 
