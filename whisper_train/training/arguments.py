@@ -1,5 +1,6 @@
 """Job and machine profile -> Seq2SeqTrainingArguments."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,42 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
     if values["greater_is_better"] is not False:
         raise UserError("training.greater_is_better: true: wer, cer and loss are better when smaller; leave it out")
     try:
-        return Seq2SeqTrainingArguments(**values)
+        arguments = Seq2SeqTrainingArguments(**values)
     except (ValueError, TypeError, ImportError, KeyError) as error:
         raise UserError(f"training: {str(error).strip().splitlines()[0]}") from error
+    check_buildable(arguments)
+    return arguments
+
+
+def check_buildable(arguments: Any) -> None:
+    """Tries what the trainer builds only after the data are read; raises UserError naming the key at fault."""
+    import torch
+    from accelerate.utils import DynamoBackend
+    from transformers import Trainer, get_scheduler
+    from transformers.utils import is_liger_kernel_available
+
+    model = torch.nn.Linear(1, 1)
+    plain = torch.optim.SGD(model.parameters())
+    schedule = {"num_warmup_steps": 0, "num_training_steps": 1_000_000}
+    attempts: list[tuple[str, Callable[[], Any]]] = [
+        ("optim", lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, model)),
+        (
+            "lr_scheduler_type",
+            lambda: get_scheduler(
+                arguments.lr_scheduler_type, plain, **schedule, scheduler_specific_kwargs=arguments.lr_scheduler_kwargs
+            ),
+        ),
+        ("torch_compile_backend", lambda: DynamoBackend((arguments.torch_compile_backend or "no").upper())),
+    ]
+    if arguments.optim_target_modules is not None:
+        attempts.pop(0)  # these optimizers look for modules of the real model
+    for key, attempt in attempts:
+        try:
+            attempt()
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            raise UserError(f"training.{key}: {str(error).strip().splitlines()[0]}") from error
+    if arguments.use_liger_kernel and not is_liger_kernel_available():
+        raise UserError("training.use_liger_kernel: true: needs liger-kernel: pip install liger-kernel")
 
 
 def check_reporters(names: list[str]) -> list[str]:
