@@ -100,6 +100,11 @@ def test_lora_trains_adapters_only_and_names_modules_it_cannot_find(base: Path) 
     learning = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert learning
     assert all("lora_" in name for name in learning)
+    frozen = make_job(model={"lora": {"rank": 2}, "freeze_encoder": True})
+    adapted = prepare_for_training(load_model(str(base)), processor.tokenizer, frozen)
+    learning = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert learning
+    assert not any(".encoder." in name for name in learning)
     job = make_job(model={"lora": {"target_modules": ["no_such"]}})
     with pytest.raises(UserError, match="no_such"):
         prepare_for_training(load_model(str(base)), processor.tokenizer, job)

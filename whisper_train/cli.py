@@ -10,12 +10,7 @@ import click
 
 from whisper_train import __version__
 from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, Stopped, UserError
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
-def main() -> None:
-    """From one job file to a proven, deployable Whisper model."""
+from whisper_train.paths import read_environment
 
 
 def exits(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -37,6 +32,17 @@ def exits(command: Callable[..., int | None]) -> Callable[..., None]:
             raise
 
     return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """From one job file to a proven, deployable Whisper model."""
+    try:
+        read_environment()  # before the commands' options, some of which have a variable
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(WRONG_INPUT)
 
 
 job_options = [
@@ -70,8 +76,6 @@ def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @exits
 def train(job: str | None, machine: str | None, overrides: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """Train JOB, a name in jobs/ or a path; run it again to resume."""
-    from whisper_train.paths import read_environment
-
     environment = read_environment()
     if (job is None) == (config is None):
         raise UserError("train: name one job (whisper-train train demo), or one flat file (--config config.yaml)")
@@ -94,7 +98,6 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""
     from whisper_train.job_file import dump_job
     from whisper_train.machine import list_gpus, plan_layout
-    from whisper_train.paths import read_environment
     from whisper_train.runner import resolve
 
     environment = read_environment()

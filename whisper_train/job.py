@@ -189,6 +189,7 @@ class Machine(Strict):
     """How to run, never what to learn: batch layout, precision, ZeRO variant, workers."""
 
     name: str = "custom"
+    device: Literal["auto", "cpu"] = Field("auto", description="auto: the GPUs there are")
     processes: int | Literal["all"] = Field(1, description="ranks on this host; all: one per GPU")
     per_device_train_batch_size: int = Field(8, gt=0, description="at most; the largest that divides the global batch")
     per_device_eval_batch_size: int = Field(16, gt=0)

@@ -16,6 +16,7 @@ from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
 
 RANK_MODULE = "whisper_train.training.rank"
+REFUSED = "refused: "  # how a rank's outcome begins when the user's input is wrong
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 RENDEZVOUS_SECONDS = 24 * 3600  # other hosts wait as long as the first one may audit its data
 
@@ -84,7 +85,10 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     stopping = forward_signals(process)
     status = process.wait()
     if outcome.is_file():
-        return outcome.read_text().strip()
+        ended = outcome.read_text(encoding="utf-8").strip()
+        if ended.startswith(REFUSED):
+            raise UserError(ended.removeprefix(REFUSED))
+        return ended
     if stopping():
         return STOPPED
     raise RuntimeError(f"a rank failed (torchrun ended with status {status}); its own message is above")
@@ -98,15 +102,7 @@ def end_with_parent() -> None:
 def rank_environment(plan: RunPlan) -> dict[str, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(plan.layout.threads), "TOKENIZERS_PARALLELISM": "false"}
     environment.setdefault("DS_SKIP_CUDA_CHECK", "1")
-    if not has_gpu():
-        environment["DS_ACCELERATOR"] = "cpu"
     return environment
-
-
-def has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def forward_signals(process: "subprocess.Popen[bytes]") -> Callable[[], bool]:

@@ -129,7 +129,9 @@ def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
     """Sets language and task, dropout, SpecAugment, the frozen encoder and LoRA; returns the model to train."""
     set_language(model, tokenizer, job.language, job.task)
     apply_model_settings(model, job.model)
-    return add_lora(model, job.model.lora) if job.model.lora else model
+    if not job.model.lora:
+        return model
+    return add_lora(model, job.model.lora, freeze_encoder=job.model.freeze_encoder)
 
 
 def set_language(model: Any, tokenizer: Any, language: str, task: str) -> None:
@@ -158,7 +160,7 @@ def apply_model_settings(model: Any, settings: Model) -> None:
         model.freeze_encoder()
 
 
-def add_lora(model: Any, settings: Lora) -> Any:
+def add_lora(model: Any, settings: Lora, *, freeze_encoder: bool) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -175,6 +177,10 @@ def add_lora(model: Any, settings: Lora) -> Any:
     except ValueError as error:
         raise UserError(f"model.lora.target_modules: {settings.target_modules}: {error}") from error
     wrapped.enable_input_require_grads()
+    if freeze_encoder:
+        for name, parameter in wrapped.named_parameters():
+            if ".encoder." in name:
+                parameter.requires_grad_(False)
     return wrapped
 
 

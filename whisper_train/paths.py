@@ -20,16 +20,23 @@ class Directories:
     logs: Path
 
 
-def read_environment(folder: Path | None = None) -> dict[str, str]:
-    """The process environment over the `.env` file of `folder` (default: the working directory)."""
-    from dotenv import dotenv_values
+def read_environment() -> dict[str, str]:
+    """The process environment, after the `.env` file of the working directory has filled what the shell left unset.
 
-    path = (folder or Path.cwd()) / ".env"
-    try:
-        values = dotenv_values(path) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from error
-    return {**{key: value for key, value in values.items() if value}, **os.environ}
+    It fills the environment itself, since torch, datasets and the hub read theirs there.
+    """
+    path = Path.cwd() / ".env"
+    if path.is_file():
+        from dotenv import dotenv_values
+
+        try:
+            values = dotenv_values(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from error
+        for key, value in values.items():
+            if value and key not in os.environ:
+                os.environ[key] = value
+    return dict(os.environ)
 
 
 def find_directories(environment: Mapping[str, str]) -> Directories:

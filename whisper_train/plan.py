@@ -35,11 +35,16 @@ def write_plan(plan: RunPlan, path: Path) -> None:
     write_json(path, facts)
 
 
+def load_resolved(path: Path) -> Job:
+    """The job that a run left in its folder."""
+    return Job.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
 def read_plan(path: Path) -> RunPlan:
     facts = read_json(path)
     folder = RunFolder(Path(facts["folder"]), Path(facts["logs"]))
     return RunPlan(
-        job=Job.model_validate(yaml.safe_load((folder.path / "job.yaml").read_text(encoding="utf-8"))),
+        job=load_resolved(folder.path / "job.yaml"),
         folder=folder,
         base=facts["base"],
         layout=Layout(**facts["layout"]),

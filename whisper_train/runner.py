@@ -1,12 +1,13 @@
 """One job from its file to its result: bases first, then data, ranks, and the status they end with."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from whisper_train.data.prepare import prepare_data
+from whisper_train.data.index import Index
+from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
@@ -17,7 +18,7 @@ from whisper_train.job_file import display, find_file, load_job, suggest_file
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
-from whisper_train.plan import RunPlan
+from whisper_train.plan import RunPlan, load_resolved
 from whisper_train.publish import push
 from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder, start
 from whisper_train.run_log import open_log, print_line
@@ -53,7 +54,7 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
         base = jobs[0].base.removeprefix("job:")
         if base in [known.name for known in jobs]:
             raise UserError(f"{name}: base: job:{base}: the bases go in a circle; change one of them")
-        if run_folder_status(base, environment) in (DONE, GOAL_MISSED):
+        if run_folder_status(base, environment) == DONE:
             break
         near = find_base_job(jobs[0], [folder, find_config_dir(environment)])
         shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
@@ -100,11 +101,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     directories = find_directories(environment)
     folder = folder or run_folder(job, directories)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
-    if token := environment.get("HF_TOKEN"):
-        os.environ.setdefault("HF_TOKEN", token)
-    gpus = len(list_gpus(environment))
-    if not gpus:
-        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
+    gpus = choose_gpus(job, environment)
     hosts = find_hosts(environment)
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
     if hosts.rank > 0:
@@ -112,7 +109,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     with opened(job, folder):
         make_directory(directories.cache, named_by="CACHE_DIR")
         before = folder.read()
-        if before.get("status") in (DONE, GOAL_MISSED) and not may_go_on(job, before):
+        if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
             print_line(f"{job.name}: finished before; its results are in {folder.evaluation / 'results.json'}")
             return EXIT_STATUS[before["status"]]
         say = open_log(folder.logs / "training.log")
@@ -132,7 +129,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         if status == DONE and job.training.get("push_to_hub"):
             say(f"pushed to {push(job, folder)}")
         if status != STOPPED:
-            say(f"next: {next_command(job, folder)}")
+            say(f"next, hear what it hears:\n  {next_command(job, folder)}")
         return EXIT_STATUS[status]
 
 
@@ -145,9 +142,21 @@ def naming(job: Job) -> Iterator[None]:
         raise UserError(f"{job.name}: {error}") from error
 
 
-def may_go_on(job: Job, before: Mapping[str, Any]) -> bool:
-    """Whether a finished run is asked for more steps than it has taken."""
-    return int(job.training.get("max_steps", -1)) > int(before.get("steps", 0))
+def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:
+    """How many GPUs the job may use; hides the others from torch, which would spread a single process over them."""
+    gpus = 0 if job.machine.device == "cpu" else len(list_gpus(environment))
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
+    elif job.machine.processes == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = (environment.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
+    return gpus
+
+
+def has_more_to_do(job: Job, folder: RunFolder) -> bool:
+    """Whether a finished run is now asked for more steps or epochs than before."""
+    asked = load_resolved(folder.path / "job.yaml").training
+    return any(job.training.get(key, -1) > asked.get(key, -1) for key in ("max_steps", "num_train_epochs"))
 
 
 def follower_plan(job: Job, layout: Layout, folder: RunFolder) -> RunPlan:
@@ -178,7 +187,8 @@ def prepare(
         prompt_tokens(
             processor.tokenizer, language, job.task, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY
         )
-    make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
+    if layout.ranks == 1 and deepspeed is None:
+        make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     start(job, folder, {"base": job.base, "data": None})
     prompt_and_end = 5
     audit = prepare_data(
@@ -225,7 +235,11 @@ def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
 
 
 def next_command(job: Job, folder: RunFolder) -> str:
+    """A line to paste that transcribes a clip of the first eval set (or one's own file) with the new model."""
+    clip = Index(index_path(folder.data, f"eval.{next(iter(job.data.eval))}"))[0]
+    audio = display(Path(clip["audio"])) if clip["row_group"] < 0 else "your.wav"
+    model, python = display(folder.path), display(Path(sys.executable))
     return (
-        "python -c \"from transformers import pipeline; print(pipeline('automatic-speech-recognition',"
-        f" '{display(folder.path)}')('your.wav'))\""
+        f'{python} -c "from transformers import pipeline; from whisper_train.audio import decode;'
+        f" print(pipeline('automatic-speech-recognition', '{model}')(decode('{audio}'))['text'])\""
     )

@@ -1,6 +1,7 @@
 """From the index to batches: decoded waveforms, labels, and an order that depends on seed and epoch alone."""
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -45,6 +46,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
         except ValueError as error:
             return {"dropped": (row["id"], str(error))}
         return {"waveform": waveform, "tokens": self.encode(row["text"], row["language"])}
+
+
+def ignore_signals(worker: int, then: Callable[[int], None] | None = None) -> None:
+    """How a loading process starts. Ctrl-C and `timeout` signal the whole process group; only the rank may answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if then is not None:
+        then(worker)
 
 
 class Collator:

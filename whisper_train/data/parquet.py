@@ -22,6 +22,7 @@ from whisper_train.data.clip import (
 from whisper_train.errors import UserError
 from whisper_train.job import Source
 
+CONVERTED = "refs/convert/parquet"  # the branch that the hub keeps Parquet copies on
 GROUPS_IN_MEMORY = 12  # row groups a reading process keeps; the order of clips moves through fewer at a time
 
 
@@ -64,7 +65,14 @@ def open_hub(source: Source, language: str, cache: Path | None = None) -> Any:
         config = source.config
         if config is None and language in datasets.get_dataset_config_names(name, revision=source.revision):
             config = language
-        return datasets.load_dataset_builder(name, config, **options)
+        try:
+            return datasets.load_dataset_builder(name, config, **options)
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            # The hub converts such sets to Parquet, one folder per configuration (datasets#7693).
+            options["revision"] = CONVERTED
+            return datasets.load_dataset_builder(name, data_dir=config, **options)
     except Exception as error:  # datasets raises a dozen kinds, all of them about the name, the network or access
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -87,7 +95,7 @@ def find_hub_files(source: Source, split: str | None, cache: Path, language: str
         raise UserError(f"{where}: split: {name}: no such split; it has {', '.join(map(str, splits)) or 'none'}")
     addresses = [str(address) for address in splits[name]]
     if not all(address.endswith(".parquet") for address in addresses):
-        raise UserError(f"{where}: is not stored as Parquet; try `revision: refs/convert/parquet`, or download it")
+        raise UserError(f"{where}: is not stored as Parquet; download it and name its folder")
     if source.streaming:
         return addresses
     downloaded = datasets.DownloadManager(

@@ -55,7 +55,7 @@ def prepare_data(
                 clips_of(sources, job, cache),
                 index_path(folder, name),
                 columns=[source.audio_column for source in sources],
-                streamed=[source.streaming for source in sources],
+                streamed=[source.streaming and name == "train" for source in sources],
                 count_tokens=count_tokens,
                 max_tokens=max_tokens,
                 max_seconds=max_seconds,

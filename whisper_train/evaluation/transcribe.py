@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
+from whisper_train.data.dataset import ignore_signals
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.model import is_multilingual
@@ -74,7 +75,12 @@ def transcribe(
     clips = EvalClips(index, columns, longest_first[rank::ranks], extractor.n_samples / SAMPLE_RATE)
     # A generator of its own: drawing from torch's would make a resumed run differ from an unbroken one.
     loader = DataLoader(
-        clips, decoding.batch_size, num_workers=decoding.workers, collate_fn=list, generator=torch.Generator()
+        clips,
+        decoding.batch_size,
+        num_workers=decoding.workers,
+        collate_fn=list,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator(),
     )
     texts: dict[int, str] = {}
     for batch in loader:

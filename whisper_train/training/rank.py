@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from whisper_train.errors import Stopped
+from whisper_train.errors import Stopped, UserError
+from whisper_train.launch import REFUSED
 from whisper_train.paths import write_text
 from whisper_train.plan import read_plan
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, locked
@@ -36,6 +37,8 @@ def main(plan_file: Path, outcome: Path) -> None:
             status = run_rank(plan, request, say)
     except Stopped:
         status = STOPPED
+    except UserError as error:  # all ranks find the same; the launcher tells it
+        status = f"{REFUSED}{error}"
     if os.environ["LOCAL_RANK"] == "0":
         write_text(outcome, status)
     if not request.at_once:  # else other ranks may have left already

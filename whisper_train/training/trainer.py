@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import IGNORED, ClipOrder
+from whisper_train.data.dataset import IGNORED, ClipOrder, ignore_signals
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
 
 
@@ -67,6 +68,11 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ClipOrder:
         return self.order
+
+    def get_train_dataloader(self) -> Any:
+        loader = super().get_train_dataloader()
+        loader.worker_init_fn = partial(ignore_signals, then=loader.worker_init_fn)
+        return loader
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
