@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import MakeWav
 from whisper_train.data.clip import Clip
+from whisper_train.data.parquet import find_revision
 from whisper_train.data.read import AudioReader
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
@@ -310,3 +311,10 @@ def test_a_repeated_read_yields_the_same_clips(speech: Path) -> None:
 
     assert len(whole) == 1374
     assert train + rest == whole
+
+
+def test_the_commit_of_a_hub_data_set_is_read_from_its_addresses() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert find_revision([f"hf://datasets/google/fleurs@{commit}/as_in/train/0000.parquet"]) == commit
+    assert find_revision(["/data/fleurs/train.parquet"]) is None
+    assert find_revision([]) is None

@@ -109,14 +109,17 @@ def test_kill_9_anywhere_and_run_again_ends_with_the_same_weights(base: Path) ->
     assert weights(base / "models" / "broken") == weights(base / "models" / "unbroken")
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_leaves_with_143_and_the_run_goes_on(base: Path, signal_number: signal.Signals) -> None:
-    job = write_job(
-        base, f"stopped-{signal_number.name}", training={"max_steps": 400, "eval_steps": 400, "save_steps": 400}
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)])
+def test_a_signal_saves_leaves_with_143_and_the_run_goes_on(base: Path, number: signal.Signals, group: bool) -> None:
+    name = f"stopped-{number.name}-{group}"
+    machine = {"dataloader_num_workers": 1, "threads": 1, "audit_workers": 1}
+    job = write_job(base, name, training={"max_steps": 400, "eval_steps": 400, "save_steps": 400}, machine=machine)
+    log = base / "logs" / name / "training.log"
+    status, output = interrupt(
+        job, base, lambda: log.is_file() and "step 5/400" in log.read_text(), number, group=group
     )
-    log = base / "logs" / job.stem / "training.log"
-    status, output = interrupt(job, base, lambda: log.is_file() and "step 5/400" in log.read_text(), signal_number)
     assert status == 143, output
+    assert "Traceback" not in output
     assert "saved checkpoint-" in output
     assert json.loads((base / "models" / job.stem / "run.json").read_text())["status"] == "stopped"
     assert "resuming from checkpoint-" in run(job, base, "--set", "training.max_steps=60")

@@ -93,10 +93,20 @@ def run(job: Path, base: Path, *more: str, expect: int = 0, **variables: str) ->
     return output
 
 
-def interrupt(job: Path, base: Path, moment: Callable[[], bool], number: signal.Signals, *more: str) -> tuple[int, str]:
-    """Starts a run and sends it `number` as soon as `moment()` holds; returns its status and what it printed."""
+def interrupt(
+    job: Path, base: Path, moment: Callable[[], bool], number: signal.Signals, *more: str, group: bool = False
+) -> tuple[int, str]:
+    """Starts a run and sends it `number` as soon as `moment()` holds; returns its status and what it printed.
+
+    With `group` the whole process group gets it, as from Ctrl-C on a terminal or from `timeout`.
+    """
     process = subprocess.Popen(
-        command(job, *more), env=environment(base), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(job, *more),
+        env=environment(base),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 180
     while not moment():
@@ -104,6 +114,9 @@ def interrupt(job: Path, base: Path, moment: Callable[[], bool], number: signal.
             process.kill()
             raise AssertionError(f"the run never came to where it was to be interrupted:\n{process.communicate()[0]}")
         time.sleep(0.002)
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output, _ = process.communicate(timeout=180)
     return process.returncode, output

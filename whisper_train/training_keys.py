@@ -189,7 +189,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "log_level": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
     "log_level_replica": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
-    "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
     "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
 }
 
@@ -200,6 +199,7 @@ OWNED = {
     "average_tokens_across_devices": "the loss is always the token mean of the global batch",
     "batch_eval_metrics": "evaluation is by generation over the whole set",
     "data_seed": "set seed",
+    "dataloader_multiprocessing_context": "fixed by the data pipeline",
     "dataloader_drop_last": "no clip is dropped; the last batch of an epoch is smaller",
     "deepspeed": "set machine.deepspeed",
     "do_eval": "set eval_strategy",

@@ -1,6 +1,7 @@
 """From the index to batches: decoded waveforms, labels, and an order that depends on seed and epoch alone."""
 
 import math
+import multiprocessing.context
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -48,12 +49,27 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return {"waveform": waveform, "tokens": self.encode(row["text"], row["language"])}
 
 
-def ignore_signals(worker: int, then: Callable[[int], None] | None = None) -> None:
-    """How a loading process starts. Ctrl-C and `timeout` signal the whole process group; only the rank may answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if then is not None:
-        then(worker)
+class ShieldedProcess(multiprocessing.context.ForkProcess):
+    """A loading process that SIGTERM and SIGINT do not reach, from its first moment on.
+
+    Ctrl-C and `timeout` signal the whole process group; only the rank may answer, and it needs its loaders to save.
+    """
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # what a child inherits
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class ShieldedFork(multiprocessing.context.ForkContext):
+    Process = ShieldedProcess
+
+
+def shielded(workers: int) -> ShieldedFork | None:
+    """The multiprocessing context of a DataLoader with so many workers."""
+    return ShieldedFork() if workers else None
 
 
 class Collator:

@@ -3,6 +3,7 @@
 Rows are read by row group, so that one clip costs no more than its group, and no second copy lies on the disk.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -79,6 +80,18 @@ def open_hub(source: Source, language: str, cache: Path | None = None) -> Any:
             f"hub: {name}: cannot be found: {reason}; check the name, config and revision, the network, and HF_TOKEN if"
             " the data set is gated"
         ) from error
+
+
+def find_revision(addresses: Sequence[str]) -> str | None:
+    """The commit in the hf:// addresses of a hub data set; None for a local copy."""
+    match = re.search(r"^hf://datasets/[^@]+@([0-9a-f]{40})/", next(iter(addresses), ""))
+    return match[1] if match else None
+
+
+def hub_revision(source: Source, language: str) -> str | None:
+    """The commit of the data set that a hub source reads, or the revision it names."""
+    files = open_hub(source, language).config.data_files or {}
+    return find_revision([str(address) for split in files.values() for address in split]) or source.revision
 
 
 def find_hub_files(source: Source, split: str | None, cache: Path, language: str) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from whisper_train.data.audit import DropLog, Tally, audit_set, drop_repeats
 from whisper_train.data.clip import Clip
 from whisper_train.data.index import Index
+from whisper_train.data.parquet import hub_revision
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
 from whisper_train.job import Job, Source
@@ -75,6 +76,7 @@ def prepare_data(
         "sets": {
             name: {**tally.as_dict(), "digest": digest(index_path(folder, name))} for name, tally in tallies.items()
         },
+        "revisions": {name: [revision_of(source, job) for source in sources] for name, sources in sets.items()},
         "sources": {name: [source.label for source in sources] for name, sources in sets.items()},
     }
     write_json(done, audit)
@@ -88,6 +90,10 @@ def clips_of(sources: list[Source], job: Job, cache: Path) -> Iterator[Clip]:
     return chain.from_iterable(
         read_source(source, position, language=job.language, cache=cache) for position, source in enumerate(sources)
     )
+
+
+def revision_of(source: Source, job: Job) -> str | None:
+    return hub_revision(source, source.language or job.language) if source.hub else None
 
 
 def index_path(folder: Path, name: str) -> Path:

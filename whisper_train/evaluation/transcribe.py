@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import ignore_signals
+from whisper_train.data.dataset import shielded
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.model import is_multilingual
@@ -79,7 +79,7 @@ def transcribe(
         decoding.batch_size,
         num_workers=decoding.workers,
         collate_fn=list,
-        worker_init_fn=ignore_signals,
+        multiprocessing_context=shielded(decoding.workers),
         generator=torch.Generator(),
     )
     texts: dict[int, str] = {}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from whisper_train.data.dataset import IGNORED, Collator, ignore_signals
+from whisper_train.data.dataset import IGNORED, Collator, shielded
 from whisper_train.evaluation.results import score_texts
 from whisper_train.evaluation.transcribe import Decoding, choose_clips, transcribe
 from whisper_train.job import Job
@@ -28,7 +28,7 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         decoding.batch_size,
         num_workers=decoding.workers,
         collate_fn=Collator(trainer.model.config.pad_token_id),
-        worker_init_fn=ignore_signals,
+        multiprocessing_context=shielded(decoding.workers),
         generator=torch.Generator(),  # torch's own belongs to training
     )
     return {**metrics, "loss": label_loss(trainer, model, loader)}

@@ -244,7 +244,7 @@ def write_results(
     folder.evaluation.mkdir(exist_ok=True)
     audit = read_json(folder.data / "audit.json")
     results: dict[str, Any] = {"job": job.name, "base": job.base, "sets": {}}
-    for name, sources in job.data.eval.items():
+    for name in job.data.eval:
         index = Index(index_path(folder.data, f"eval.{name}"))
         before = baseline[name] if baseline is not None else None
         results["sets"][name] = set_result(
@@ -253,7 +253,7 @@ def write_results(
             before,
             normalizer=job.evaluation.normalizer,
             sources=audit["sources"][f"eval.{name}"],
-            revisions=[source.revision for source in sources],
+            revisions=audit["revisions"][f"eval.{name}"],
             digest=audit["sets"][f"eval.{name}"]["digest"],
         )
         write_transcriptions(folder.evaluation / f"{name}.jsonl", index, tuned[name], before)

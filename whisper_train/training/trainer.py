@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import IGNORED, ClipOrder, ignore_signals
+from whisper_train.data.dataset import IGNORED, ClipOrder, shielded
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
 
 
@@ -71,7 +70,7 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
-        loader.worker_init_fn = partial(ignore_signals, then=loader.worker_init_fn)
+        loader.base_dataloader.multiprocessing_context = shielded(self.args.dataloader_num_workers)
         return loader
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
