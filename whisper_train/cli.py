@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from whisper_train import __version__
-from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, Stopped, UserError
+from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
 from whisper_train.paths import read_environment
 
 
@@ -25,11 +25,9 @@ def exits(command: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(WRONG_INPUT)
         except (Stopped, KeyboardInterrupt):
             sys.exit(STOPPED)
-        except RuntimeError as error:
-            if "a rank failed" in str(error):  # the rank has shown its own traceback
-                click.echo(f"error: {error}", err=True)
-                sys.exit(FAILED)
-            raise
+        except RunFailed as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(FAILED)
 
     return wrapped
 

@@ -11,5 +11,9 @@ class UserError(Exception):
     """What the user gave is wrong. The message names the file, the key, the value and the way out; exit status 2."""
 
 
+class RunFailed(Exception):
+    """The run cannot go on, for no fault of its input, and the message says all there is to say; exit status 1."""
+
+
 class Stopped(Exception):
     """A signal asked the program to leave and everything worth keeping is saved; exit status 143."""

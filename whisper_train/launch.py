@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from whisper_train.errors import UserError
+from whisper_train.errors import RunFailed, UserError
 from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
 
@@ -50,7 +50,7 @@ def find_hosts(environment: Mapping[str, str]) -> Hosts:
 
 
 def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
-    """Runs every rank of this host and returns the run's status; raises RuntimeError when a rank fails."""
+    """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails."""
     if plan.layout.ranks == 1 and plan.deepspeed is None:
         from whisper_train.training.callbacks import StopRequest
         from whisper_train.training.run import run_rank
@@ -91,7 +91,7 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         return ended
     if stopping():
         return STOPPED
-    raise RuntimeError(f"a rank failed (torchrun ended with status {status}); its own message is above")
+    raise RunFailed(f"a rank failed (torchrun ended with status {status}); its own message is above")
 
 
 def end_with_parent() -> None:

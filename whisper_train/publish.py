@@ -1,5 +1,6 @@
 """Puts a finished model on the Hugging Face hub."""
 
+from whisper_train.errors import RunFailed
 from whisper_train.job import Job
 from whisper_train.run_folder import RunFolder
 
@@ -10,7 +11,7 @@ PRIVATE = ["checkpoints/*", "data/*", "base/*", "evaluation/*.jsonl", ".*"]
 def push(job: Job, folder: RunFolder) -> str:
     """Uploads the model and its proof as training.hub_model_id (or the job's name); returns the repository's address.
 
-    The token is HF_TOKEN of the environment. Raises RuntimeError when the hub refuses; the model stays on the disk.
+    The token is HF_TOKEN of the environment. Raises RunFailed when the hub refuses; the model stays on the disk.
     """
     from huggingface_hub import HfApi
 
@@ -28,5 +29,5 @@ def push(job: Job, folder: RunFolder) -> str:
             commit_message=f"{job.name}, trained with whisper-train",
         )
     except Exception as error:
-        raise RuntimeError(f"the model is whole in {folder.path}, but the hub refused it: {error}") from error
+        raise RunFailed(f"the model is whole in {folder.path}, but the hub refused it: {error}") from error
     return str(repository)

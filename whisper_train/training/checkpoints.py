@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from whisper_train.errors import UserError
+from whisper_train.errors import RunFailed, UserError
 from whisper_train.paths import read_json, sync, write_json
 
 MANIFEST = "complete.json"  # written last: the files of the checkpoint with their sizes, and how it was made
@@ -105,8 +105,6 @@ def convert_to_universal(checkpoint: Path) -> None:
     environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
     converted = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if converted.returncode:
-        raise RuntimeError(
-            f"{checkpoint}: cannot be converted for another number of ranks:\n{converted.stderr[-2000:]}"
-        )
+        raise RunFailed(f"{checkpoint}: cannot be converted for another number of ranks:\n{converted.stderr[-2000:]}")
     aside.replace(target)
     (checkpoint / "latest_universal").write_text(target.name)
