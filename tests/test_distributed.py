@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -112,8 +113,18 @@ def test_sigterm_to_the_launcher_saves_once_and_leaves_no_rank(base: Path) -> No
     assert status == 143, output
     assert "Traceback" not in output
     assert json.loads((base / "models" / name / "run.json").read_text())["status"] == "stopped"
-    left = subprocess.run(["pgrep", "-f", f"models/{name}/"], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    running = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in running if f"models/{name}/" in line]
+
+
+def test_ranks_killed_in_the_last_evaluation_evaluate_when_they_come_back(base: Path, unbroken: Path) -> None:
+    name = "unevaluated"
+    job = write_job(base, name, machine=ZERO2)
+    run_file = base / "models" / name / "run.json"
+    interrupt(job, base, lambda: run_file.is_file() and '"trained"' in run_file.read_text(), signal.SIGKILL)
+    assert "step 12/12" not in run_when_free(job, base)
+    ours = (base / "models" / name / "model.safetensors").read_bytes()
+    assert ours == (unbroken / "model.safetensors").read_bytes()
 
 
 def test_two_hosts_meet_by_the_rendezvous_variables(base: Path, unbroken: Path) -> None:

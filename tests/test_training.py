@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,57 @@ def test_a_signal_saves_leaves_with_143_and_the_run_goes_on(base: Path, number: 
     assert "saved checkpoint-" in output
     assert json.loads((base / "models" / job.stem / "run.json").read_text())["status"] == "stopped"
     assert "resuming from checkpoint-" in run(job, base, "--set", "training.max_steps=60")
+
+
+def test_a_run_without_evaluations_or_saves_still_ends_with_a_model(base: Path) -> None:
+    training = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    run(write_job(base, "bare", training=training), base)
+    assert weights(base / "models" / "bare")
+
+
+def test_the_best_evaluation_has_a_checkpoint_whatever_the_save_steps(base: Path) -> None:
+    run(write_job(base, "best", training={"max_steps": 8, "eval_steps": 2, "save_steps": 8}), base)
+    facts = json.loads((base / "models" / "best" / "run.json").read_text())
+    assert facts["kept"] == f"checkpoint-{facts['best_step']}"
+
+
+def test_training_clips_that_changed_under_a_run_are_refused(base: Path, make_manifest: Callable[..., Path]) -> None:
+    held_out = make_manifest(base / "changing" / "eval.jsonl", clips=2, first=50)
+    manifest = make_manifest(base / "changing" / "train.jsonl", clips=12)
+    data = {"train": [{"manifest": str(manifest)}], "eval": {"last": [{"manifest": str(held_out)}]}}
+    job = write_job(base, "changing", data=data, training={"max_steps": 6})
+    run(job, base, "--set", "training.max_steps=3", "--set", "training.eval_steps=3")
+    make_manifest(manifest, clips=14)
+    assert "other clips than this run has trained on" in run(job, base, expect=2)
+
+
+def test_clips_that_vanish_during_training_end_the_run(base: Path, make_manifest: Callable[..., Path]) -> None:
+    """A mount that goes away must not end as a model trained on silence."""
+    held_out = make_manifest(base / "vanishing" / "eval.jsonl", clips=2, first=50)
+    manifest = make_manifest(base / "vanishing" / "train.jsonl", clips=40)
+    data = {"train": [{"manifest": str(manifest)}], "eval": {"last": [{"manifest": str(held_out)}]}}
+    training = {"max_steps": 4000, "eval_steps": 4000, "save_steps": 4000}
+    job = write_job(base, "vanishing", data={**data, "max_dropped_fraction": 0.05}, training=training)
+    log = base / "logs" / "vanishing" / "training.log"
+
+    def gone() -> bool:
+        if not log.is_file() or "step 5/" not in log.read_text():
+            return False
+        for path in manifest.parent.glob("train-*.wav"):
+            path.unlink()
+        return True
+
+    status, output = interrupt(job, base, gone, signal.SIGCONT)
+    assert status == 1, output
+    assert "could not be read during training" in output
+    assert "Traceback" not in output
+
+
+def test_a_changed_goal_is_judged_anew_without_training(finished: Path, base: Path) -> None:
+    before = weights(finished)
+    run(base / "tiny.yaml", base, "--set", "goal.wer=0.0", expect=3)
+    run(base / "tiny.yaml", base)
+    assert weights(finished) == before
 
 
 def test_a_missed_goal_ends_with_status_3(base: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
 
 RANK_MODULE = "whisper_train.training.rank"
-REFUSED = "refused: "  # how a rank's outcome begins when the user's input is wrong
+REFUSED, FAILED = "refused: ", "failed: "  # how a rank's outcome begins when it raised UserError or RunFailed
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 RENDEZVOUS_SECONDS = 24 * 3600  # other hosts wait as long as the first one may audit its data
 
@@ -50,15 +49,23 @@ def find_hosts(environment: Mapping[str, str]) -> Hosts:
 
 
 def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
-    """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails."""
-    if plan.layout.ranks == 1 and plan.deepspeed is None:
+    """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails.
+
+    SIGTERM and SIGINT stop the run while it goes on, and mean again what they meant before when it is over.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        if plan.layout.ranks > 1 or plan.deepspeed is not None:
+            return launch_torchrun(plan, hosts)
         from whisper_train.training.callbacks import StopRequest
         from whisper_train.training.run import run_rank
 
         request = StopRequest()
         request.install()
         return run_rank(plan, request, say)
-    return launch_torchrun(plan, hosts)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
@@ -88,6 +95,8 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         ended = outcome.read_text(encoding="utf-8").strip()
         if ended.startswith(REFUSED):
             raise UserError(ended.removeprefix(REFUSED))
+        if ended.startswith(FAILED):
+            raise RunFailed(ended.removeprefix(FAILED))
         return ended
     if stopping():
         return STOPPED
@@ -106,12 +115,15 @@ def rank_environment(plan: RunPlan) -> dict[str, str]:
 
 
 def forward_signals(process: "subprocess.Popen[bytes]") -> Callable[[], bool]:
-    """Passes SIGTERM and SIGINT on to the ranks, never to torchrun; returns whether any came."""
-    asked: list[float] = []
+    """Passes SIGTERM and SIGINT on to the ranks, which torchrun would kill; returns whether any came."""
+    asked: list[int] = []
 
     def forward(number: int, frame: object) -> None:
-        asked.append(time.monotonic())
-        for rank in find_ranks(process.pid):
+        asked.append(number)
+        ranks = find_ranks(process.pid)
+        if not ranks or len(asked) > 1:
+            process.terminate()  # torchrun itself: there is nothing to save yet, or it was asked twice
+        for rank in ranks:
             rank.send_signal(signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):

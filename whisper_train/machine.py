@@ -10,7 +10,7 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_file, suggest_file
 
-LARGE_GPU_MIB = 60_000  # from here on a single card holds large-v3 with its optimizer
+PROFILES = ((120_000, "h200"), (60_000, "80gb"), (0, "2x16gb"))  # by the memory of the smallest card, in MiB
 
 
 def list_gpus(environment: Mapping[str, str]) -> list[int]:
@@ -39,7 +39,7 @@ def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple
     if not gpus:
         chosen, why = "cpu", "no GPU found"
     else:
-        chosen = "h200" if min(gpus) >= LARGE_GPU_MIB else "2x16gb"
+        chosen = next(name for least, name in PROFILES if min(gpus) >= least)
         why = f"found {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} with {min(gpus) // 1024} GiB"
     return folder / f"{chosen}.yaml", f"machine profile {chosen} ({why}; MACHINE=<profile> chooses another)"
 

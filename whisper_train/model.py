@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import UserError
-from whisper_train.job import MAX_LABEL_TOKENS, Job, Lora, Model
+from whisper_train.job import Job, Lora, Model
 from whisper_train.paths import Directories, sync
-
-WEIGHTS = "model.safetensors"
 
 
 def resolve_base(job: Job, directories: Directories) -> str:
@@ -41,7 +39,7 @@ def load_model(place: str, *, revision: str | None = None) -> Any:
 
     model = load(WhisperForConditionalGeneration.from_pretrained, place, revision=revision, dtype=torch.float32)
     check_tied(model)
-    clean_generation_config(model)
+    drop_forced_tokens(model)
     return model
 
 
@@ -80,12 +78,17 @@ def check_tied(model: Any) -> None:
     assert model.proj_out.weight is model.get_input_embeddings().weight, "proj_out is not tied to the embedding"
 
 
-def clean_generation_config(model: Any) -> None:
-    """Removes what breaks later loads or contradicts training: forced and suppressed tokens (transformers#37172)."""
+def drop_forced_tokens(model: Any, keys: tuple[str, ...] = ("forced_decoder_ids",)) -> None:
+    """Removes forced tokens, with which generate() fails (transformers#37172): language and task are asked for."""
     for config in (model.config, model.generation_config):
-        for key in ("forced_decoder_ids", "suppress_tokens"):
+        for key in keys:
             if getattr(config, key, None) is not None:
                 setattr(config, key, None)
+
+
+def clean_generation_config(model: Any) -> None:
+    """Removes suppressed tokens too: a tuned model may have been taught them. A base is measured as published."""
+    drop_forced_tokens(model, ("forced_decoder_ids", "suppress_tokens"))
 
 
 def is_multilingual(model: Any) -> bool:
@@ -120,13 +123,9 @@ def make_encoder(tokenizer: Any, task: str, *, multilingual: bool) -> Callable[[
     return encode
 
 
-def max_label_tokens(model: Any) -> int:
-    """How many tokens a transcript may have with its prompt and end of text."""
-    return min(int(model.config.max_target_positions), MAX_LABEL_TOKENS)
-
-
 def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
     """Sets language and task, dropout, SpecAugment, the frozen encoder and LoRA; returns the model to train."""
+    clean_generation_config(model)
     set_language(model, tokenizer, job.language, job.task)
     apply_model_settings(model, job.model)
     if not job.model.lora:

@@ -74,6 +74,11 @@ class RunFolder:
         path = self.path / "run.json"
         return dict(read_json(path)) if path.is_file() else {}
 
+    def add_time(self, phase: str, seconds: float) -> None:
+        """Adds to what earlier sessions spent on `phase`."""
+        timings = self.read().get("timings", {})
+        self.update(timings={**timings, phase: round(timings.get(phase, 0.0) + seconds, 1)})
+
     def update(self, **facts: Any) -> None:
         write_json(self.path / "run.json", {**self.read(), **facts})
 

@@ -48,6 +48,7 @@ def quiet_libraries(handler: logging.Handler | None) -> None:
     warnings.simplefilter("default" if handler else "ignore")
     from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     transformers_logging.disable_default_handler()  # it would come back with the library's next logger
     for name in LIBRARIES:
         logger = logging.getLogger(name)

@@ -13,11 +13,20 @@ from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
+from whisper_train.evaluation.results import judge_goal
 from whisper_train.job import MAX_LABEL_TOKENS, Job
-from whisper_train.job_file import display, find_file, load_job, suggest_file
+from whisper_train.job_file import display, dump_job, find_file, load_job, suggest_file
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
-from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
+from whisper_train.paths import (
+    Directories,
+    find_config_dir,
+    find_directories,
+    make_directory,
+    read_json,
+    write_json,
+    write_text,
+)
 from whisper_train.plan import RunPlan, load_resolved
 from whisper_train.publish import push
 from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder, start
@@ -104,14 +113,15 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     gpus = choose_gpus(job, environment)
     hosts = find_hosts(environment)
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
+    before = folder.read()
+    if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
+        return EXIT_STATUS[finish_again(job, folder)] if hosts.rank == 0 else EXIT_STATUS[before["status"]]
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder), hosts, print_line)]
     with opened(job, folder):
         make_directory(directories.cache, named_by="CACHE_DIR")
-        before = folder.read()
-        if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
-            print_line(f"{job.name}: finished before; its results are in {folder.evaluation / 'results.json'}")
-            return EXIT_STATUS[before["status"]]
+        if before.get("status") == TRAINED and has_more_to_do(job, folder):
+            folder.update(status=STOPPED)
         say = open_log(folder.logs / "training.log")
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
         try:
@@ -124,13 +134,38 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         except Exception:
             folder.update(status=FAILED)
             raise
-        if status == STOPPED and folder.read().get("status") != TRAINED:
-            folder.update(status=STOPPED)
-        if status == DONE and job.training.get("push_to_hub"):
-            say(f"pushed to {push(job, folder)}")
-        if status != STOPPED:
-            say(f"next, hear what it hears:\n  {next_command(job, folder)}")
+        if status == STOPPED:
+            if folder.read().get("status") != TRAINED:
+                folder.update(status=STOPPED)
+            return EXIT_STATUS[status]
+        publish(job, folder)
+        say(f"next, hear what it hears:\n  {next_command(job, folder)}")
         return EXIT_STATUS[status]
+
+
+def finish_again(job: Job, folder: RunFolder) -> str:
+    """What is left to do for a finished run whose job is started again: judge a changed goal, push what was not."""
+    with opened(job, folder):
+        path = folder.evaluation / "results.json"
+        results = read_json(path)
+        goal = judge_goal(job.goal.wer if job.goal else None, results)
+        status = GOAL_MISSED if goal and not goal["met"] else DONE
+        if goal != results["goal"]:
+            write_json(path, {**results, "goal": goal})
+            write_text(folder.path / "job.yaml", dump_job(job))
+            folder.update(status=status)
+        print_line(f"{job.name}: finished before{f', {status}' if goal else ''}; its results are in {path}")
+        publish(job, folder)
+    return status
+
+
+def publish(job: Job, folder: RunFolder) -> None:
+    """Pushes a model that met its goal, once, if the job says so."""
+    facts = folder.read()
+    if job.training.get("push_to_hub") and facts["status"] == DONE and not facts.get("pushed"):
+        address = push(job, folder)
+        folder.update(pushed=address)
+        print_line(f"pushed to {address}")
 
 
 @contextmanager
@@ -145,11 +180,16 @@ def naming(job: Job) -> Iterator[None]:
 def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:
     """How many GPUs the job may use; hides the others from torch, which would spread a single process over them."""
     gpus = 0 if job.machine.device == "cpu" else len(list_gpus(environment))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        visible = ""
         os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
     elif job.machine.processes == 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = (environment.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
+        visible = (visible or "0").split(",")[0]
+    if visible is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # what the base of this job was given
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
     return gpus
 
 
@@ -189,7 +229,7 @@ def prepare(
         )
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
-    start(job, folder, {"base": job.base, "data": None})
+    start(job, folder, {"base": job.base})
     prompt_and_end = 5
     audit = prepare_data(
         job,
@@ -202,9 +242,10 @@ def prepare(
         window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
         say=say,
     )
-    folder.update(data={name: counted["digest"] for name, counted in audit["sets"].items()})
     checkpoint = find_newest(folder.checkpoints, say)
+    digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
     if checkpoint is not None:
+        check_same_data(folder, digests)
         say(f"resuming from {checkpoint.name}")
         if check_resumable(
             checkpoint, ranks=layout.ranks, deepspeed=deepspeed is not None, global_batch=layout.global_batch
@@ -213,7 +254,18 @@ def prepare(
             convert_to_universal(checkpoint)
             assert deepspeed is not None
             deepspeed = {**deepspeed, "checkpoint": {"load_universal": True}}
+    folder.update(data=digests)
     return RunPlan(job=job, folder=folder, base=base, layout=layout, deepspeed=deepspeed, checkpoint=checkpoint)
+
+
+def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
+    """Raises UserError when the training clips are others than those the checkpoint was made with."""
+    before = folder.read().get("data") or digests
+    if before["train"] != digests["train"]:
+        raise UserError(
+            "data.train: other clips than this run has trained on so far; bring the old ones back, or give the job"
+            " another name (--set name=…) to start afresh on the new ones"
+        )
 
 
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two

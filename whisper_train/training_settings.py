@@ -156,12 +156,8 @@ def check_together(settings: TrainingSettings) -> Iterator[tuple[str, str]]:
     strategy, save = settings.get("eval_strategy", "no"), settings.get("save_strategy", "steps")
     if (stop or keep_best) and strategy == "no":
         yield "eval_strategy", "no: keeping the best model needs evaluations; set steps or epoch"
-    elif keep_best and save != "best" and strategy != save:
-        yield "save_strategy", f"{save}: to keep the best model it must be that of eval_strategy ({strategy}), or best"
-    elif keep_best and strategy == "steps" and save == "steps":
-        every, evaluated = settings.get("save_steps", 500), settings.get("eval_steps") or settings.get("logging_steps")
-        if evaluated and every % evaluated:
-            yield "save_steps", f"{every:g}: to keep the best model it must be a multiple of eval_steps ({evaluated:g})"
+    elif save == "best" and strategy == "no":
+        yield "save_strategy", "best: there is no best model without evaluations; set eval_strategy"
     metric = str(settings.get("metric_for_best_model") or "loss").removeprefix("eval_")
     if metric not in ("wer", "cer", "loss"):
         yield "metric_for_best_model", f"{metric}: must be wer, cer or loss"

@@ -42,10 +42,6 @@ class Tally:
     seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def dropped_fraction(self) -> float:
-        return 1 - self.kept / self.clips if self.clips else 0.0
-
     def as_dict(self) -> dict[str, Any]:
         return {
             "clips": self.clips,

@@ -53,17 +53,12 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
             id=f"{name}:{line}" if "#" in name else name,
             audio=str(audio_folder / name),
             text=(value or "").strip(),
-            language=row_language(row, source, language),
+            language=source.language or language,  # a table's own column may not use Whisper's codes
             speaker=speaker_name(row.get(speaker)) if speaker else "",
             source=position,
         )
     if not found:
         raise UserError(f"{origin}: holds no clip{f' whose split is {split}' if split else ''}; check the file")
-
-
-def row_language(row: dict[str, Any], source: Source, language: str) -> str:
-    """The job's or source's language: a table's own column is not trusted to use Whisper's codes."""
-    return source.language or language
 
 
 def table_columns(names: list[str], source: Source, origin: str) -> tuple[str, str, str | None]:

@@ -1,5 +1,6 @@
 """Transcription of an indexed set by batched generation, longest clips first, shared among the ranks."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.model import is_multilingual
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
@@ -25,6 +28,7 @@ class Decoding:
     beams: int | None = None
     max_length: int | None = None
     workers: int = 0
+    precision: str = "fp32"  # bf16 or fp16: autocast on a GPU, for weights kept in float32
 
 
 class EvalClips(torch.utils.data.Dataset[dict[str, Any]]):
@@ -44,8 +48,9 @@ class EvalClips(torch.utils.data.Dataset[dict[str, Any]]):
         row = self.index[position]
         try:
             waveform = self.reader.read(row["audio"], row["row_group"], row["row"], row["source"], self.max_seconds)
-        except ValueError:  # it passed the audit and vanished since: it counts as if nothing had been recognized
-            waveform = np.zeros(SAMPLE_RATE // 10, np.float32)
+        except ValueError as error:  # it passed the audit and vanished since: nothing is recognized in it
+            warnings.warn(f"{row['id']}: {error}; counted as not recognized", stacklevel=2)
+            waveform = None
         return {"position": position, "waveform": waveform, "language": row["language"]}
 
 
@@ -84,7 +89,10 @@ def transcribe(
     )
     texts: dict[int, str] = {}
     for batch in loader:
-        texts.update(transcribe_batch(model, processor, batch, decoding))
+        heard = [clip for clip in batch if clip["waveform"] is not None]
+        texts.update({clip["position"]: "" for clip in batch})
+        if heard:
+            texts.update(transcribe_batch(model, processor, heard, decoding))
     return gather(texts) if ranks > 1 else texts
 
 
@@ -98,8 +106,8 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
     options: dict[str, Any] = {"num_beams": decoding.beams, "max_length": decoding.max_length}
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %
         options |= {"language": [clip["language"] for clip in batch], "task": decoding.task}
-    half = device.type == "cuda" and dtype == torch.float32 and torch.cuda.is_bf16_supported()
-    with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
+    half = HALF.get(decoding.precision) if device.type == "cuda" and dtype == torch.float32 else None
+    with torch.autocast("cuda", half) if half else nullcontext():
         tokens = model.generate(
             features, use_cache=True, **{key: value for key, value in options.items() if value is not None}
         )

@@ -26,7 +26,7 @@ def choose_precision(job: Job) -> str:
         wanted = asked[0] if asked else "fp32" if off else "auto"
     if not torch.cuda.is_available():
         return "bf16" if job.machine.precision == "bf16" else "fp32"
-    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported():
+    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if wanted in ("auto", "bf16", "fp16") else "fp32"
 

@@ -24,6 +24,7 @@ class StopRequest:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.asked or self.at_once:
+            self.at_once = True
             raise Stopped
         self.asked = True
 
@@ -54,11 +55,24 @@ class StopCallback(TrainerCallback):
             flag = torch.tensor(float(asked), device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             asked = bool(flag.item())
-        if asked:
+        if state.global_step >= state.max_steps:
+            control.should_save = True  # transformers' own end of training saves for one of its strategies only
+        elif asked and not self.evaluation_due(args, state, control):
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
+        return control
+
+    @staticmethod
+    def evaluation_due(args: Any, state: Any, control: Any) -> bool:
+        """Whether an evaluation follows this step: the stop then waits for the next, or a resumed run would lack it."""
+        at_end_of_epoch = float(state.epoch).is_integer()
+        return bool(control.should_evaluate or (args.eval_strategy == "epoch" and at_end_of_epoch))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self.stopped:  # an epoch left in the middle is no epoch that ended
             control.should_evaluate = False
+            control.should_save = False
         return control
 
 
@@ -82,26 +96,35 @@ class EarlyStopCallback(TrainerCallback):
         self.key = f"eval_{metric.removeprefix('eval_')}"
         self.patience = patience
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+    def is_over(self, state: Any) -> bool:
         values = [log[self.key] for log in state.log_history if self.key in log]
-        if self.patience and len(values) - 1 - values.index(min(values)) >= self.patience:
+        return bool(values and self.patience and len(values) - 1 - values.index(min(values)) >= self.patience)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self.is_over(state):
             control.should_training_stop = True
             control.should_save = True
         return control
 
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """A run killed after its last evaluation is over too; one step more than an unbroken one would be no harm
+        to anyone but the promise that both end alike."""
+        if self.is_over(state):
+            control.should_training_stop = True
+        return control
+
 
 class ProgressCallback(TrainerCallback):
-    """A bar with the time left on a terminal, plain lines elsewhere; adds audio hours per hour to every log."""
+    """A bar with the time left on a terminal, and a line for every log."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        self.trainer: Any = None
         self.bar: Any = None
-        self.started = self.logged = time.monotonic()
+        self.started = time.monotonic()
         self.first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = self.logged = time.monotonic()
+        self.started = time.monotonic()
         self.first_step = state.global_step
         if state.is_world_process_zero and sys.stderr.isatty():
             from tqdm import tqdm

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.paths import read_json, sync, write_json
+from whisper_train.paths import read_json, sync, write_json, write_text
 
 MANIFEST = "complete.json"  # written last: the files of the checkpoint with their sizes, and how it was made
 INCOMPLETE = ".incomplete"  # the folder a checkpoint is written in before it gets its name
@@ -27,7 +27,7 @@ def finish_checkpoint(written: Path, final: Path, facts: dict[str, Any]) -> None
     for folder in {path.parent for path in files}:
         sync(folder)
     if final.exists():
-        shutil.rmtree(final)  # the same step of this run, found incomplete when it resumed
+        shutil.rmtree(final)  # the same step of this run, written before: incomplete, or without its evaluation
     os.replace(written, final)
     sync(final.parent)
 
@@ -106,5 +106,5 @@ def convert_to_universal(checkpoint: Path) -> None:
     converted = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if converted.returncode:
         raise RunFailed(f"{checkpoint}: cannot be converted for another number of ranks:\n{converted.stderr[-2000:]}")
+    write_text(checkpoint / "latest_universal", target.name)
     aside.replace(target)
-    (checkpoint / "latest_universal").write_text(target.name)

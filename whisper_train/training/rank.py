@@ -4,14 +4,17 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
-from whisper_train.errors import Stopped, UserError
-from whisper_train.launch import REFUSED
+from whisper_train.errors import RunFailed, Stopped, UserError
+from whisper_train.launch import FAILED, REFUSED
 from whisper_train.paths import write_text
 from whisper_train.plan import read_plan
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, locked
 from whisper_train.run_log import open_log, quiet_libraries
+
+TIMEOUT = timedelta(hours=1)  # ranks wait for the first one to sync a large checkpoint, or to transcribe a longer share
 
 
 def main(plan_file: Path, outcome: Path) -> None:
@@ -24,7 +27,10 @@ def main(plan_file: Path, outcome: Path) -> None:
     import torch.distributed as dist
 
     # Before the plan is read: the ranks of other hosts wait here until the first host has prepared everything.
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else objects are gathered over card 0 on every rank
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     from whisper_train.training.run import run_rank
 
     plan = read_plan(plan_file)
@@ -39,6 +45,8 @@ def main(plan_file: Path, outcome: Path) -> None:
         status = STOPPED
     except UserError as error:  # all ranks find the same; the launcher tells it
         status = f"{REFUSED}{error}"
+    except RunFailed as error:
+        status = f"{FAILED}{error}"
     if os.environ["LOCAL_RANK"] == "0":
         write_text(outcome, status)
     if not request.at_once:  # else other ranks may have left already

@@ -38,7 +38,7 @@ from whisper_train.training.callbacks import (
     TensorBoardCallback,
     duration,
 )
-from whisper_train.training.checkpoints import find_newest
+from whisper_train.training.checkpoints import find_newest, is_complete
 from whisper_train.training.evaluate import measure
 from whisper_train.training.trainer import WhisperTrainer
 
@@ -52,9 +52,12 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
     if folder.read().get("status") != TRAINED:
         status, facts = train(plan, request, say)
         if status == STOPPED:
+            if main:
+                folder.add_time("training", time.monotonic() - started)
             return status
         if main:
-            folder.update(status=TRAINED, **facts, timings={"training": round(time.monotonic() - started, 1)})
+            folder.update(status=TRAINED, **facts)
+            folder.add_time("training", time.monotonic() - started)
         wait_for_all()
     with request.leaving_at_once():
         return evaluate_and_save(plan, say, main=main)
@@ -103,6 +106,7 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
             "global_batch": plan.layout.global_batch,
         },
         dropped_file=folder.data / "dropped-in-training.jsonl",
+        max_dropped_fraction=job.data.max_dropped_fraction,
     )
     check_launch(trainer, plan)
 
@@ -113,6 +117,8 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
         f" × {plan.layout.accumulation} accumulation{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
     )
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    if trainer.is_deepspeed_enabled:
+        trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         say(f"stopped: saved checkpoint-{step}; the same command goes on from there")
@@ -150,6 +156,7 @@ def make_decoding(job: Job, *, workers: int) -> Decoding:
         beams=job.training.get("generation_num_beams"),
         max_length=job.training.get("generation_max_length"),
         workers=workers,
+        precision=choose_precision(job),
     )
 
 
@@ -177,27 +184,29 @@ def evaluate_and_save(plan: RunPlan, say: Callable[[str], None], *, main: bool) 
     if job.base != "new":
         base = place(load_model(plan.base, revision=job.base_revision), job)
         baseline = transcribe_sets(base, processor, plan)
-    status = DONE
     if main:
         results = write_results(plan, tuned, baseline)
         say(make_table(results))
-        if (goal := results["goal"]) and not goal["met"]:
-            status = GOAL_MISSED
-        if goal:
+        status = DONE
+        if goal := results["goal"]:
+            status = DONE if goal["met"] else GOAL_MISSED
             verdict = "met" if goal["met"] else "missed"
             say(f"goal: WER {goal['goal']:.2%} on {goal['set']}: {verdict}, measured {goal['measured']:.2%}")
-        timings = {**folder.read().get("timings", {}), "evaluation": round(time.monotonic() - started, 1)}
-        folder.update(status=status, finished=now(), kept=chosen.name, timings=timings)
-        say(f"done in {duration(sum(timings.values()))}; results in {folder.evaluation / 'results.json'}")
+        folder.add_time("evaluation", time.monotonic() - started)
+        folder.update(status=status, finished=now(), kept=chosen.name)
+        spent = duration(sum(folder.read()["timings"].values()))
+        say(f"done in {spent}; results in {folder.evaluation / 'results.json'}")
     wait_for_all()
-    return status
+    return str(folder.read()["status"])
 
 
 def choose_checkpoint(plan: RunPlan, say: Callable[[str], None]) -> Path:
     """The best checkpoint where evaluations named one, else the newest."""
     best = plan.folder.read().get("best_step")
-    if best is not None and (path := plan.folder.checkpoints / f"checkpoint-{best}").is_dir():
-        return path
+    if best is not None:
+        if is_complete(path := plan.folder.checkpoints / f"checkpoint-{best}"):
+            return path
+        say(f"the best checkpoint, checkpoint-{best}, is not there any more; taking the newest")
     newest = find_newest(plan.folder.checkpoints, say)
     assert newest is not None, "training ended without a checkpoint"
     return newest

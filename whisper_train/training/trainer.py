@@ -1,6 +1,7 @@
 """Seq2SeqTrainer, changed where it is wrong for Whisper: inputs, loss, order, evaluation, checkpoints."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ from transformers import PrinterCallback, Seq2SeqTrainer
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.data.dataset import IGNORED, ClipOrder, shielded
+from whisper_train.errors import RunFailed
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
+
+LEAST_DROPPED = 20  # clips; fewer say nothing about a share
 
 
 def token_mean_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
@@ -48,6 +52,7 @@ class WhisperTrainer(Seq2SeqTrainer):
         keep_best: bool,
         checkpoint_facts: dict[str, Any],
         dropped_file: Path,
+        max_dropped_fraction: float,
         **options: Any,
     ) -> None:
         args = options["args"]
@@ -61,6 +66,8 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.keep_best = keep_best
         self.checkpoint_facts = checkpoint_facts
         self.dropped_file = dropped_file
+        self.max_dropped_fraction = max_dropped_fraction
+        self.dropped = self.heard = 0  # clips of this session and rank
         self.audio_seconds = 0.0  # trained on by this rank since the last log
         self.clock = time.monotonic()
         self.writing_checkpoint = False
@@ -76,8 +83,9 @@ class WhisperTrainer(Seq2SeqTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
-        self.note_dropped(inputs.pop("dropped", []))
         samples = inputs.pop("samples")
+        self.heard += len(samples)
+        self.note_dropped(inputs.pop("dropped", []))
         waveforms = inputs.pop("waveforms").to(self.args.device)
         if self.model.training:
             self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
@@ -92,11 +100,21 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
         """Names the clips that could not be read during training; their batch is that much smaller."""
+        self.dropped += len(dropped)
         if dropped:
             with self.dropped_file.open("a", encoding="utf-8") as file:
                 for clip, reason in dropped:
                     line = {"step": self.state.global_step, "clip": clip, "reason": reason}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def check_dropped(self, clips: int, dropped: int) -> None:
+        """Raises RunFailed when too many clips turn out unreadable: a lost mount must not end as a trained model."""
+        if dropped > max(self.max_dropped_fraction * clips, LEAST_DROPPED):
+            raise RunFailed(
+                f"{dropped:,} of {clips:,} clips could not be read during training, more than data.max_dropped_fraction"
+                f" ({self.max_dropped_fraction:g}) allows; {self.dropped_file} names them; when the data is back, the"
+                " same command goes on from the newest checkpoint"
+            )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Transformers would estimate them from token ids, which a batch of waveforms has not."""
@@ -105,9 +123,11 @@ class WhisperTrainer(Seq2SeqTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds how many hours of real audio, padding apart, an hour of training takes in on all ranks."""
         if "loss" in logs:
-            heard = self.accelerator.reduce(torch.tensor(self.audio_seconds, device=self.args.device))
-            logs["audio_hours_per_hour"] = round(float(heard) / (time.monotonic() - self.clock), 2)
+            mine = torch.tensor([self.audio_seconds, self.heard, self.dropped], device=self.args.device)
+            seconds, heard, dropped = self.accelerator.reduce(mine).tolist()
+            logs["audio_hours_per_hour"] = round(seconds / (time.monotonic() - self.clock), 2)
             self.audio_seconds, self.clock = 0.0, time.monotonic()
+            self.check_dropped(int(heard + dropped), int(dropped))
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
@@ -121,6 +141,13 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether this evaluation is the best so far; one that is gets a checkpoint, whatever save_steps says."""
+        better = bool(super()._determine_best_metric(metrics, trial))
+        if better and self.keep_best:
+            self.control.should_save = True
+        return better
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = Path(str(self.args.output_dir))
         return str(folder / INCOMPLETE if self.writing_checkpoint else folder)
@@ -129,6 +156,9 @@ class WhisperTrainer(Seq2SeqTrainer):
         """Writes a checkpoint aside, completely, then gives it its name; then removes those no longer needed."""
         folder = Path(str(self.args.output_dir))
         name = f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # what a killed run was writing, perhaps on another number of ranks
+            shutil.rmtree(folder / INCOMPLETE, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self.writing_checkpoint = True
         try:
             super()._save_checkpoint(model, trial)
