@@ -306,10 +306,10 @@ VALUES = [
 TOGETHER = [
     bad("bf16 and fp16", job("training: {bf16: true, fp16: true}"), "job.yaml: training.fp16", "choose one"),
     bad(
-        "saves between evaluations",
-        job("training: {eval_strategy: steps, eval_steps: 200, save_steps: 300, save_strategy: steps}"),
-        "job.yaml: training.save_steps: 300",
-        "multiple of eval_steps (200)",
+        "best saves without evaluations",
+        job("training: {eval_strategy: no, load_best_model_at_end: false, save_strategy: best}"),
+        "job.yaml: training.save_strategy: best",
+        "set eval_strategy",
     ),
     bad("best without evaluations", job("training: {load_best_model_at_end: true}"), "training.eval_strategy: no"),
     bad("unknown metric", job("training: {metric_for_best_model: bleu}"), "metric_for_best_model: bleu: must be wer"),

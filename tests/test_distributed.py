@@ -127,6 +127,14 @@ def test_ranks_killed_in_the_last_evaluation_evaluate_when_they_come_back(base: 
     assert ours == (unbroken / "model.safetensors").read_bytes()
 
 
+def test_bf16_weights_learn_the_same_within_a_per_cent(base: Path, unbroken: Path) -> None:
+    """As on GPUs: DeepSpeed holds the weights in bf16, features are computed in float32 and cast."""
+    machine = {**ZERO2, "precision": "bf16", "per_device_train_batch_size": 2}
+    run(write_job(base, "bf16", machine=machine), base)
+    found, expected = losses(base, "bf16"), losses(base, "unbroken")
+    assert max(abs(found[step] - expected[step]) / expected[step] for step in expected) < 0.01
+
+
 def test_two_hosts_meet_by_the_rendezvous_variables(base: Path, unbroken: Path) -> None:
     """Two launchers on this machine, each with one rank, sharing MODEL_DIR as hosts do."""
     with socket.socket() as probe:

@@ -88,7 +88,7 @@ def test_only_visible_gpus_count(driver: Driver, visible: str | None, found: lis
         ((), "cpu", "no GPU found"),
         ((16_376,), "2x16gb", "found 1 GPU with 15 GiB"),
         ((16_376, 16_376), "2x16gb", "found 2 GPUs with 15 GiB"),
-        ((81_559,), "h200", "found 1 GPU with 79 GiB"),
+        ((81_559,), "80gb", "found 1 GPU with 79 GiB"),
         ((143_771,), "h200", "found 1 GPU with 140 GiB"),
         ((143_771, 16_376), "2x16gb", "found 2 GPUs with 15 GiB"),
     ],

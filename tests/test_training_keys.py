@@ -108,7 +108,6 @@ def test_a_key_that_cannot_be_set_says_what_to_do(key: str) -> None:
         ("report_to", ["tensorboard"], ["tensorboard"]),
         ("report_to", "none", "none"),
         ("lr_scheduler_kwargs", {"num_cycles": 2}, {"num_cycles": 2}),
-        ("ddp_backend", None, None),
     ],
 )
 def test_values_are_read_as_the_types_of_transformers(key: str, given: Any, kept: Any) -> None:

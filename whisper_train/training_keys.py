@@ -189,7 +189,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "log_level": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
     "log_level_replica": ("detail", "debug", "info", "warning", "error", "critical", "passive"),
-    "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
 }
 
 # Keys that the program sets itself, each with what to use instead.
