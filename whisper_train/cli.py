@@ -102,10 +102,7 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     resolved, why = resolve(job, machine, overrides, environment)
     layout = plan_layout(resolved, gpus=len(list_gpus(environment)))
     click.echo(f"# {why}")
-    click.echo(
-        f"# global batch {layout.global_batch} = {layout.ranks} rank(s) × {layout.per_device} clips"
-        f" × {layout.accumulation} accumulation"
-    )
+    click.echo(f"# {layout}")
     click.echo(dump_job(resolved), nl=False)
 
 

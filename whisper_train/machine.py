@@ -58,6 +58,10 @@ class Layout:
     def global_batch(self) -> int:
         return self.ranks * self.per_device * self.accumulation
 
+    def __str__(self) -> str:
+        shares = f"{self.ranks} rank(s) × {self.per_device} clips × {self.accumulation} accumulation"
+        return f"global batch {self.global_batch} = {shares}"
+
 
 def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
     """The layout of `job` on a machine with `gpus`; raises UserError when the global batch cannot be spread evenly."""

@@ -230,32 +230,35 @@ def prepare(
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     start(job, folder, {"base": job.base})
-    prompt_and_end = 5
     audit = prepare_data(
         job,
         folder.data,
         cache=directories.cache,
         count_tokens=lambda text: (
-            len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + prompt_and_end
+            len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END
         ),
         max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
         window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
         say=say,
     )
-    checkpoint = find_newest(folder.checkpoints, say)
     digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
+    checkpoint = find_newest(folder.checkpoints, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
-        say(f"resuming from {checkpoint.name}")
-        if check_resumable(
-            checkpoint, ranks=layout.ranks, deepspeed=deepspeed is not None, global_batch=layout.global_batch
-        ):
-            say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
-            convert_to_universal(checkpoint)
-            assert deepspeed is not None
-            deepspeed = {**deepspeed, "checkpoint": {"load_universal": True}}
+        if make_resumable(checkpoint, layout, deepspeed is not None, say):
+            deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
     folder.update(data=digests)
     return RunPlan(job=job, folder=folder, base=base, layout=layout, deepspeed=deepspeed, checkpoint=checkpoint)
+
+
+def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
+    """Whether the ranks must load the universal form of `checkpoint`, made here where another layout needs it."""
+    say(f"resuming from {checkpoint.name}")
+    if not check_resumable(checkpoint, ranks=layout.ranks, deepspeed=deepspeed, global_batch=layout.global_batch):
+        return False
+    say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
+    convert_to_universal(checkpoint)
+    return True
 
 
 def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
@@ -268,6 +271,7 @@ def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
         )
 
 
+PROMPT_AND_END = 5  # start, language, task, no timestamps; end of text
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
 
 

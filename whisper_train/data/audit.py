@@ -30,7 +30,14 @@ EMPTY_TEXT, TOO_MANY_TOKENS = "empty text", "too many tokens"
 DUPLICATE, IN_TRAIN_AND_EVAL = "duplicate", "in both train and eval"
 REASONS = (UNREADABLE, EMPTY_TEXT, SILENT, TOO_LONG, TOO_MANY_TOKENS, DUPLICATE, IN_TRAIN_AND_EVAL)
 
-Report = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a clip may have at most: tokens of its transcript with prompt and end of text, and seconds."""
+
+    count_tokens: Callable[[str], int]
+    max_tokens: int
+    max_seconds: float
 
 
 @dataclass(slots=True)
@@ -81,11 +88,11 @@ def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
     return Finding(seconds, audio_hash)
 
 
-def text_problem(text: str, count_tokens: Callable[[str], int], max_tokens: int) -> tuple[str, str] | None:
+def text_problem(text: str, limits: Limits) -> tuple[str, str] | None:
     if not text:
         return EMPTY_TEXT, ""
-    if (tokens := count_tokens(text)) > max_tokens:
-        return TOO_MANY_TOKENS, f"{tokens} tokens, over {max_tokens}"
+    if (tokens := limits.count_tokens(text)) > limits.max_tokens:
+        return TOO_MANY_TOKENS, f"{tokens} tokens, over {limits.max_tokens}"
     return None
 
 
@@ -95,9 +102,7 @@ def audit_set(
     *,
     columns: Sequence[str | None],
     streamed: Sequence[bool],
-    count_tokens: Callable[[str], int],
-    max_tokens: int,
-    max_seconds: float,
+    limits: Limits,
     workers: int,
     drop: Callable[[Clip | dict[str, Any], str, str], None],
 ) -> Tally:
@@ -108,10 +113,10 @@ def audit_set(
     tally = Tally()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for clip, finding in inspect_all(clips, columns, streamed, max_seconds, workers):
+        for clip, finding in inspect_all(clips, columns, streamed, limits.max_seconds, workers):
             tally.clips += 1
             problem = (finding.reason, finding.detail) if finding.reason else None
-            problem = problem or text_problem(clip.text, count_tokens, max_tokens)
+            problem = problem or text_problem(clip.text, limits)
             if problem:
                 tally.dropped[problem[0]] += 1
                 drop(clip, *problem)

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whisper_train.data.audit import DropLog, Tally, audit_set, drop_repeats
+from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
 from whisper_train.data.clip import Clip
 from whisper_train.data.index import Index
 from whisper_train.data.parquet import hub_revision
@@ -42,31 +42,14 @@ def prepare_data(
         say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
         check_audit(audit, job, folder)
         return dict(audit)
-    workers = job.machine.audit_workers or len(os.sched_getaffinity(0))
     max_seconds = min(job.data.max_seconds, window_seconds)
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)  # it must never stand beside the indexes of another audit
-    log = DropLog(folder / "dropped.jsonl")
-    tallies: dict[str, Tally] = {}
     sets = {"train": job.data.train, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
+    limits = Limits(count_tokens, max_tokens, max_seconds)
+    log = DropLog(folder / "dropped.jsonl")
     try:
-        for name, sources in sets.items():
-            say(f"data: reading {name}: {'; '.join(source.label for source in sources)}")
-            tallies[name] = audit_set(
-                clips_of(sources, job, cache),
-                index_path(folder, name),
-                columns=[source.audio_column for source in sources],
-                streamed=[source.streaming and name == "train" for source in sources],
-                count_tokens=count_tokens,
-                max_tokens=max_tokens,
-                max_seconds=max_seconds,
-                workers=workers,
-                drop=log.in_set(name),
-            )
-        evaluated = [Index(index_path(folder, name)).column("audio_hash") for name in sets if name != "train"]
-        for name in sets:
-            others = np.concatenate(evaluated) if name == "train" else np.empty(0, np.uint64)
-            drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))
+        tallies = audit_sets(sets, limits, log, job, folder, cache=cache, say=say)
     finally:
         log.close()
     audit = {
@@ -84,6 +67,36 @@ def prepare_data(
         say(f"data: {name}: {describe(counted)}")
     check_audit(audit, job, folder)
     return audit
+
+
+def audit_sets(
+    sets: Mapping[str, list[Source]],
+    limits: Limits,
+    log: DropLog,
+    job: Job,
+    folder: Path,
+    *,
+    cache: Path,
+    say: Callable[[str], None],
+) -> dict[str, Tally]:
+    """Reads every set into its index, then drops repeats, and from train what is also evaluated."""
+    tallies = {}
+    for name, sources in sets.items():
+        say(f"data: reading {name}: {'; '.join(source.label for source in sources)}")
+        tallies[name] = audit_set(
+            clips_of(sources, job, cache),
+            index_path(folder, name),
+            columns=[source.audio_column for source in sources],
+            streamed=[source.streaming and name == "train" for source in sources],
+            limits=limits,
+            workers=job.machine.audit_workers or len(os.sched_getaffinity(0)),
+            drop=log.in_set(name),
+        )
+    evaluated = [Index(index_path(folder, name)).column("audio_hash") for name in sets if name != "train"]
+    for name in sets:
+        others = np.concatenate(evaluated) if name == "train" else np.empty(0, np.uint64)
+        drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))
+    return tallies
 
 
 def clips_of(sources: list[Source], job: Job, cache: Path) -> Iterator[Clip]:

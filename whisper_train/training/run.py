@@ -1,46 +1,26 @@
-"""One rank of a run, top to bottom: load, build, train, evaluate, save."""
+"""One rank of a run, top to bottom: build, train, evaluate, save."""
 
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from whisper_train.audio import SAMPLE_RATE
-from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
 from whisper_train.evaluation.results import judge_goal, make_table, set_result, write_transcriptions
-from whisper_train.evaluation.transcribe import Decoding, choose_clips, transcribe
-from whisper_train.job import Job, Source
-from whisper_train.model import (
-    is_multilingual,
-    load_model,
-    load_processor,
-    make_encoder,
-    merge_lora,
-    prepare_for_training,
-    save_model,
-)
+from whisper_train.evaluation.transcribe import choose_clips, transcribe
+from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.paths import read_json, write_json
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import DONE, GOAL_MISSED, STOPPED, TRAINED, now
-from whisper_train.training.arguments import choose_precision, make_arguments, report_to
-from whisper_train.training.callbacks import (
-    EarlyStopCallback,
-    OrderCallback,
-    ProgressCallback,
-    StopCallback,
-    StopRequest,
-    TensorBoardCallback,
-    duration,
-)
+from whisper_train.training.arguments import choose_precision
+from whisper_train.training.build import build_trainer, make_decoding
+from whisper_train.training.callbacks import StopRequest, duration
 from whisper_train.training.checkpoints import find_newest, is_complete
-from whisper_train.training.evaluate import measure
-from whisper_train.training.trainer import WhisperTrainer
 
 
 def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> str:
@@ -65,57 +45,9 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
 
 def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
     """Trains from the plan's checkpoint or its base; returns the status and what run.json should say of it."""
-    job, folder = plan.job, plan.folder
-
-    # 1. load
-    processor = load_processor(plan.base, revision=job.base_revision)
-    model = load_model(plan.base, revision=job.base_revision)
-    multilingual = is_multilingual(model)
-    model = prepare_for_training(model, processor.tokenizer, job)
-    encode = make_encoder(processor.tokenizer, job.task, multilingual=multilingual)
-
-    # 2. build
-    max_seconds = min(job.data.max_seconds, processor.feature_extractor.n_samples / SAMPLE_RATE)
-    clips = open_set(plan, "train", job.data.train, encode, max_seconds)
-    name, sources = next(iter(job.data.eval.items()))
-    eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds)
-    weights = [source.weight for source in job.data.train]
-    order = ClipOrder(clips.index, weights, plan.layout.global_batch, job.training.get("seed", 42))
-    args = make_arguments(job, plan.layout, folder.path, plan.deepspeed)
-    stop, progress = StopCallback(request), ProgressCallback(say)
-    callbacks = [stop, OrderCallback(order), progress, TensorBoardCallback(folder.logs)]
-    callbacks.append(EarlyStopCallback(args.metric_for_best_model, job.training.get("early_stopping_patience")))
-    if "tensorboard" not in report_to(job):
-        callbacks.pop(3)
-    decoding = make_decoding(job, workers=args.dataloader_num_workers)
-    trainer = WhisperTrainer(
-        model=model,
-        args=args,
-        train_dataset=clips,
-        eval_dataset=eval_clips,
-        data_collator=Collator(model.config.pad_token_id),
-        callbacks=callbacks,
-        processor=processor,
-        order=order,
-        measure=lambda trainer: measure(trainer, job, decoding),
-        keep_checkpoints=job.training.get("save_total_limit"),
-        keep_best=bool(job.training.get("load_best_model_at_end")),
-        checkpoint_facts={
-            "ranks": plan.layout.ranks,
-            "deepspeed": plan.deepspeed is not None,
-            "global_batch": plan.layout.global_batch,
-        },
-        dropped_file=folder.data / "dropped-in-training.jsonl",
-        max_dropped_fraction=job.data.max_dropped_fraction,
-    )
-    check_launch(trainer, plan)
-
-    # 3. train
-    say(
-        f"train: {trainable(model)} on {args.device.type}, {choose_precision(job)}, global batch"
-        f" {plan.layout.global_batch} = {plan.layout.ranks} rank(s) × {plan.layout.per_device} clips"
-        f" × {plan.layout.accumulation} accumulation{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
-    )
+    trainer, stop = build_trainer(plan, request, say)
+    how = f"{trainer.args.device.type}, {choose_precision(plan.job)}{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
+    say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next
@@ -127,37 +59,11 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     return TRAINED, {"steps": step, "best_step": best, "best_metric": trainer.state.best_metric}
 
 
-def open_set(
-    plan: RunPlan, name: str, sources: Sequence[Source], encode: Callable[[str, str], list[int]], max_seconds: float
-) -> ClipDataset:
-    columns = [source.audio_column for source in sources]
-    return ClipDataset(Index(index_path(plan.folder.data, name)), columns, encode, max_seconds)
-
-
-def check_launch(trainer: Any, plan: RunPlan) -> None:
-    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu)."""
-    assert trainer.args.world_size == plan.layout.ranks, (
-        f"launched {plan.layout.ranks} ranks, found {trainer.args.world_size}"
-    )
-    assert trainer.is_deepspeed_enabled == (plan.deepspeed is not None), "DeepSpeed was asked for and is not on"
-
-
 def trainable(model: Any) -> str:
     total = sum(parameter.numel() for parameter in model.parameters())
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     share = "" if learning == total else f", {learning / 1e6:.2f} M of them trained"
     return f"{total / 1e6:.2f} M parameters{share}"
-
-
-def make_decoding(job: Job, *, workers: int) -> Decoding:
-    return Decoding(
-        task=job.task,
-        batch_size=job.training.get("per_device_eval_batch_size") or job.machine.per_device_eval_batch_size,
-        beams=job.training.get("generation_num_beams"),
-        max_length=job.training.get("generation_max_length"),
-        workers=workers,
-        precision=choose_precision(job),
-    )
 
 
 def evaluate_and_save(plan: RunPlan, say: Callable[[str], None], *, main: bool) -> str:
@@ -170,11 +76,11 @@ def evaluate_and_save(plan: RunPlan, say: Callable[[str], None], *, main: bool) 
     processor = load_processor(plan.base, revision=job.base_revision)
     chosen = choose_checkpoint(plan, say)
 
-    # 4. evaluate
+    # 1. evaluate
     tuned_model = load_trained(plan, chosen)
     tuned = transcribe_sets(tuned_model, processor, plan)
 
-    # 5. save
+    # 2. save
     if main:
         save_model(tuned_model, processor, folder.path)
         say(f"kept: {chosen.name} as the model in {folder.path}")
@@ -182,7 +88,7 @@ def evaluate_and_save(plan: RunPlan, say: Callable[[str], None], *, main: bool) 
     gc.collect()
     baseline = None
     if job.base != "new":
-        base = place(load_model(plan.base, revision=job.base_revision), job)
+        base = place(load_model(plan.base, revision=job.base_revision))
         baseline = transcribe_sets(base, processor, plan)
     if main:
         results = write_results(plan, tuned, baseline)
@@ -216,19 +122,18 @@ def load_trained(plan: RunPlan, checkpoint: Path) -> Any:
     """The model of a checkpoint, adapters merged, on this rank's device."""
     job = plan.job
     if not job.model.lora:
-        return place(load_model(str(checkpoint)), job)
+        return place(load_model(str(checkpoint)))
     from peft import PeftModel
 
     base = load_model(plan.base, revision=job.base_revision)
     model = merge_lora(PeftModel.from_pretrained(base, str(checkpoint)))
     processor = load_processor(plan.base, revision=job.base_revision)
-    from whisper_train.model import set_language
-
     set_language(model, processor.tokenizer, job.language, job.task)
-    return place(model, job)
+    return place(model)
 
 
-def place(model: Any, job: Job) -> Any:
+def place(model: Any) -> Any:
+    """The model on this rank's device, ready to transcribe."""
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval()
 

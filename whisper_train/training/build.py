@@ -1,0 +1,109 @@
+"""Puts a trainer together: model, data, order, arguments, callbacks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import TrainerCallback, set_seed
+
+from whisper_train.audio import SAMPLE_RATE
+from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
+from whisper_train.data.index import Index
+from whisper_train.data.prepare import index_path
+from whisper_train.evaluation.transcribe import Decoding
+from whisper_train.job import Job, Source
+from whisper_train.model import is_multilingual, load_model, load_processor, make_encoder, prepare_for_training
+from whisper_train.plan import RunPlan
+from whisper_train.training.arguments import choose_precision, make_arguments, report_to
+from whisper_train.training.callbacks import (
+    EarlyStopCallback,
+    OrderCallback,
+    ProgressCallback,
+    StopCallback,
+    StopRequest,
+    TensorBoardCallback,
+)
+from whisper_train.training.evaluate import measure
+from whisper_train.training.trainer import WhisperTrainer
+
+
+def build_trainer(
+    plan: RunPlan, request: StopRequest, say: Callable[[str], None]
+) -> tuple[WhisperTrainer, StopCallback]:
+    """The trainer of a run on this rank, and the callback that knows whether it was asked to stop."""
+    job = plan.job
+    seed = job.training.get("seed", 42)
+    set_seed(seed)  # before the model: new LoRA adapters are random
+
+    # 1. model
+    processor = load_processor(plan.base, revision=job.base_revision)
+    model = load_model(plan.base, revision=job.base_revision)
+    encode = make_encoder(processor.tokenizer, job.task, multilingual=is_multilingual(model))
+    model = prepare_for_training(model, processor.tokenizer, job)
+
+    # 2. data
+    max_seconds = min(job.data.max_seconds, processor.feature_extractor.n_samples / SAMPLE_RATE)
+    clips = open_set(plan, "train", job.data.train, encode, max_seconds)
+    name, sources = next(iter(job.data.eval.items()))
+    eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds)
+    order = ClipOrder(clips.index, [source.weight for source in job.data.train], plan.layout.global_batch, seed)
+
+    # 3. trainer
+    args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
+    stop = StopCallback(request)
+    decoding = make_decoding(job, workers=args.dataloader_num_workers)
+    trainer = WhisperTrainer(
+        model=model,
+        args=args,
+        train_dataset=clips,
+        eval_dataset=eval_clips,
+        data_collator=Collator(model.config.pad_token_id),
+        callbacks=[stop, *other_callbacks(plan, order, args, say)],
+        processor=processor,
+        order=order,
+        measure=lambda trainer: measure(trainer, job, decoding),
+        keep_checkpoints=job.training.get("save_total_limit"),
+        keep_best=bool(job.training.get("load_best_model_at_end")),
+        checkpoint_facts={
+            "ranks": plan.layout.ranks,
+            "deepspeed": plan.deepspeed is not None,
+            "global_batch": plan.layout.global_batch,
+        },
+        dropped_file=plan.folder.data / "dropped-in-training.jsonl",
+        max_dropped_fraction=job.data.max_dropped_fraction,
+    )
+    check_launch(trainer, plan)
+    return trainer, stop
+
+
+def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[str], None]) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
+    callbacks.append(EarlyStopCallback(args.metric_for_best_model, plan.job.training.get("early_stopping_patience")))
+    if "tensorboard" in report_to(plan.job):
+        callbacks.append(TensorBoardCallback(plan.folder.logs))
+    return callbacks
+
+
+def open_set(
+    plan: RunPlan, name: str, sources: Sequence[Source], encode: Callable[[str, str], list[int]], max_seconds: float
+) -> ClipDataset:
+    columns = [source.audio_column for source in sources]
+    return ClipDataset(Index(index_path(plan.folder.data, name)), columns, encode, max_seconds)
+
+
+def check_launch(trainer: Any, plan: RunPlan) -> None:
+    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu)."""
+    assert trainer.args.world_size == plan.layout.ranks, (
+        f"launched {plan.layout.ranks} ranks, found {trainer.args.world_size}"
+    )
+    assert trainer.is_deepspeed_enabled == (plan.deepspeed is not None), "DeepSpeed was asked for and is not on"
+
+
+def make_decoding(job: Job, *, workers: int) -> Decoding:
+    return Decoding(
+        task=job.task,
+        batch_size=job.training.get("per_device_eval_batch_size") or job.machine.per_device_eval_batch_size,
+        beams=job.training.get("generation_num_beams"),
+        max_length=job.training.get("generation_max_length"),
+        workers=workers,
+        precision=choose_precision(job),
+    )
