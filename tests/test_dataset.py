@@ -129,3 +129,25 @@ def test_a_batch_without_any_clip_is_silence_that_teaches_nothing() -> None:
     assert batch["waveforms"].abs().sum() == 0
     assert (batch["labels"] == IGNORED).all()
     assert batch["labels"].shape == batch["decoder_input_ids"].shape == torch.Size([1, 1])
+
+
+def test_a_resumed_loader_reads_nothing_of_what_was_trained_on_before(tmp_path: Path) -> None:
+    """transformers#26251: resuming an iterable data set replays it, for hours."""
+    from accelerate.data_loader import skip_first_batches
+    from torch.utils.data import DataLoader, Dataset
+
+    class Counting(Dataset[int]):
+        def __init__(self) -> None:
+            self.read: list[int] = []
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, position: int) -> int:
+            self.read.append(position)
+            return position
+
+    clips = Counting()
+    order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * 40), [1.0], 4, seed=1)
+    rest = [int(position) for batch in skip_first_batches(DataLoader(clips, 4, sampler=order), 7) for position in batch]
+    assert rest == list(order)[28:] == clips.read
