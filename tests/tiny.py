@@ -85,7 +85,7 @@ def run(job: Path, base: Path, *more: str, expect: int = 0, **variables: str) ->
         env=environment(base, **variables),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     output = done.stdout + done.stderr
@@ -108,7 +108,7 @@ def interrupt(
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while not moment():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
@@ -118,5 +118,5 @@ def interrupt(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
