@@ -96,13 +96,15 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""
     from whisper_train.job_file import dump_job
     from whisper_train.machine import list_gpus, plan_layout
-    from whisper_train.runner import resolve
+    from whisper_train.runner import missing_manifests, resolve
 
     environment = read_environment()
     resolved, why = resolve(job, machine, overrides, environment)
     layout = plan_layout(resolved, gpus=len(list_gpus(environment)))
     click.echo(f"# {why}")
     click.echo(f"# {layout}")
+    for path in missing_manifests(resolved):
+        click.echo(f"# warning: manifest: {path}: no such file (paths are relative to the job file)")
     click.echo(dump_job(resolved), nl=False)
 
 

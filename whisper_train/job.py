@@ -231,8 +231,10 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def check(self) -> "Job":
-        if (self.base == "new") != (self.architecture is not None):
-            raise ValueError("architecture: goes with `base: new`, and only with it")
+        if self.base == "new" and self.architecture is None:
+            raise ValueError("architecture: is missing; `base: new` needs it (`architecture: {}` takes every default)")
+        if self.base != "new" and self.architecture is not None:
+            raise ValueError("architecture: goes with `base: new` only; leave it out")
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):

@@ -188,6 +188,12 @@ def merge_lora(model: Any) -> Any:
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 def save_model(model: Any, processor: Any, folder: Path) -> None:
     """Writes the model into the run folder, each file whole, so that from_pretrained loads it at any time.
 
@@ -204,6 +210,7 @@ def save_model(model: Any, processor: Any, folder: Path) -> None:
     processor.save_pretrained(aside)
     written = sorted(aside.iterdir())
     for path in written:
+        path.chmod(0o666 & ~current_umask())  # safetensors writes for its owner alone
         sync(path)
     for path in written:
         path.replace(folder / path.name)

@@ -218,6 +218,10 @@ def prepare(
 
     deepspeed_path = deepspeed_file(job, find_config_dir(environment))
     deepspeed = read_json(deepspeed_path) if deepspeed_path else None
+    if missing := missing_manifests(job):  # before a base is fetched, perhaps for minutes
+        raise UserError(
+            f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
+        )
     base = resolve_base(job, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)
@@ -249,6 +253,14 @@ def prepare(
             deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
     folder.update(data=digests)
     return RunPlan(job=job, folder=folder, base=base, layout=layout, deepspeed=deepspeed, checkpoint=checkpoint)
+
+
+def missing_manifests(job: Job) -> list[str]:
+    """The manifests that the job names and that are not there."""
+    sources = [*job.data.train, *(source for sources in job.data.eval.values() for source in sources)]
+    return [
+        display(Path(source.manifest)) for source in sources if source.manifest and not Path(source.manifest).exists()
+    ]
 
 
 def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
