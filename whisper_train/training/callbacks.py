@@ -107,8 +107,7 @@ class EarlyStopCallback(TrainerCallback):
         return control
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """A run killed after its last evaluation is over too; one step more than an unbroken one would be no harm
-        to anyone but the promise that both end alike."""
+        """A run killed after the evaluation that ended it does not train on: it leaves after one step."""
         if self.is_over(state):
             control.should_training_stop = True
         return control

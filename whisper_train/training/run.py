@@ -77,7 +77,7 @@ def evaluate_and_save(plan: RunPlan, say: Callable[[str], None], *, main: bool) 
     chosen = choose_checkpoint(plan, say)
 
     # 1. evaluate
-    tuned_model = load_trained(plan, chosen)
+    tuned_model = load_trained(plan, chosen, processor)
     tuned = transcribe_sets(tuned_model, processor, plan)
 
     # 2. save
@@ -118,7 +118,7 @@ def choose_checkpoint(plan: RunPlan, say: Callable[[str], None]) -> Path:
     return newest
 
 
-def load_trained(plan: RunPlan, checkpoint: Path) -> Any:
+def load_trained(plan: RunPlan, checkpoint: Path, processor: Any) -> Any:
     """The model of a checkpoint, adapters merged, on this rank's device."""
     job = plan.job
     if not job.model.lora:
@@ -127,7 +127,6 @@ def load_trained(plan: RunPlan, checkpoint: Path) -> Any:
 
     base = load_model(plan.base, revision=job.base_revision)
     model = merge_lora(PeftModel.from_pretrained(base, str(checkpoint)))
-    processor = load_processor(plan.base, revision=job.base_revision)
     set_language(model, processor.tokenizer, job.language, job.task)
     return place(model)
 
