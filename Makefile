@@ -1,27 +1,53 @@
 # whisper-train. `make help` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-run := .venv/bin/whisper-train
-machine := $(if $(MACHINE),--machine $(MACHINE))
+# In a container where an engine answers, else in .venv: RUN=docker or RUN=local says it.
+RUN = $(shell . docker/host.sh && read_env && printf '%s' "$${RUN:-$$(choose_run)}")
+local := .venv/bin/whisper-train
+machine = $(if $(MACHINE),--machine $(MACHINE))
 named = $(if $(EXP),,$(error EXP: name a job, as in: make $@ EXP=demo))
+# $(call where,<in a container>,<in .venv>)
+where = where=$(RUN); case $$where in docker) $(1) ;; local) requirements/install.sh run && $(2) ;; \
+  *) echo "error: RUN: $$where: is docker or local" >&2; exit 2 ;; esac
 
-.PHONY: help train check jobs tensorboard setup dev test lint lock
+.PHONY: help train check jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-train: setup ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [ARGS='--set training.max_steps=100']
-	@$(named)$(run) train $(EXP) $(machine) $(ARGS)
+train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETACH=1] [RUN=docker|local] [ARGS='--set …']
+	@$(named)$(call where,docker/job.sh train $(EXP) $(machine) $(ARGS),$(local) train $(EXP) $(machine) $(if $(DETACH),--detach) $(ARGS))
 
 check: setup ## print a job as it would run: EXP=german
-	@$(named)$(run) check $(EXP) $(machine) $(ARGS)
+	@$(named)$(local) check $(EXP) $(machine) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done
 
-tensorboard: setup ## show the curves of all runs on http://127.0.0.1:6006
-	@set -a; if [ -f .env ]; then . ./.env; fi; \
-	exec .venv/bin/tensorboard --logdir "$${LOG_DIR:-$${BASE_DIR:-.}/logs}" --host 127.0.0.1 --port "$${TENSORBOARD_PORT:-6006}"
+ps: ## list the jobs that run or ran here
+	@$(call where,docker/job.sh ps,$(local) ps)
+
+logs: ## follow what a job says: EXP=demo
+	@$(named)$(call where,docker/job.sh logs $(EXP),$(local) logs $(EXP))
+
+stop: ## stop a job after a checkpoint; make train goes on with it: EXP=demo
+	@$(named)$(call where,docker/job.sh stop $(EXP),$(local) stop $(EXP))
+
+tensorboard: ## show the curves of all jobs on http://127.0.0.1:6006
+	@$(call where,. docker/host.sh && find_settings && make_directories && exec docker compose up tensorboard,\
+	  . docker/host.sh && find_settings && exec .venv/bin/tensorboard --logdir "$$LOG_DIR" --host "$${TENSORBOARD_HOST:-127.0.0.1}" --port "$${TENSORBOARD_PORT:-6006}")
+
+doctor: ## look whether this machine can run jobs, and say what to mend
+	@docker/doctor.sh
+
+images: ## build the images eval, train and qat: [TAG=…]
+	@docker/images.sh build $(IMAGE)
+
+push: ## build and push the images: REGISTRY=docker.io/you [TAG=…] [IMAGE=train] [DIRTY=1]
+	@docker/images.sh push $(IMAGE)
+
+pull: ## pull the images: REGISTRY=docker.io/you [TAG=…] [IMAGE=train]
+	@docker/images.sh pull $(IMAGE)
 
 setup:
 	@requirements/install.sh run
@@ -32,15 +58,16 @@ dev:
 test: dev ## run the tests
 	@.venv/bin/pytest $(ARGS)
 
-lint: dev ## format check, lint, types, shell scripts
+lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck requirements/install.sh .ci/run
+	.venv/bin/shellcheck --external-sources requirements/install.sh .ci/run docker/*.sh
+	.venv/bin/hadolint docker/Dockerfile
 
 lock: ## resolve the locked requirement files anew (needs uv)
-	@for kind in run:all dev:dev; do \
-	  file=requirements/$${kind%%:*}.txt; comment=$$(sed -n 1p $$file); \
-	  uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra $${kind##*:} \
+	@for kind in run:all eval:demo qat:all,qat dev:dev; do \
+	  file=requirements/$${kind%%:*}.txt; comment=$$(sed -n 1p $$file); extras=$${kind##*:}; \
+	  uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra $${extras//,/ --extra } \
 	    pyproject.toml --constraint requirements/torch.txt --constraint $$file $(ARGS) \
 	  | grep -vE '^(torch|triton|nvidia-|cuda-)' > $$file.new && { echo "$$comment"; cat $$file.new; } > $$file; rm $$file.new; done

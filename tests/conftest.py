@@ -24,6 +24,7 @@ SETTINGS: tuple[str, ...] = (
     "CONFIG_DIR",
     "HF_TOKEN",
     "CUDA_VISIBLE_DEVICES",
+    "GPUS",
 )
 SETTINGS += ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 

@@ -11,6 +11,7 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import load_job
 from whisper_train.machine import choose_profile, list_gpus, plan_layout
+from whisper_train.paths import read_environment
 
 CONFIG = REPOSITORY / "jobs"
 
@@ -30,18 +31,8 @@ class Driver:
         monkeypatch.setenv("PATH", f"{self.path.parent}:{os.environ['PATH']}")
 
     def has(self, *memory: int | str) -> None:
-        lines = "\n".join(f'cards="$cards {each}"' for each in memory)
-        self.path.write_text(
-            f"""#!/bin/bash
-{lines}
-for word in "$@"; do case $word in --id=*) chosen=,${{word#--id=}},;; esac; done
-number=0
-for card in $cards; do
-  if [ -z "$chosen" ] || [[ $chosen == *,$number,* ]]; then echo "$card"; fi
-  number=$((number + 1))
-done
-"""
-        )
+        lines = "\n".join(f"echo '{number}, GPU-{number}f{number}, {each}'" for number, each in enumerate(memory))
+        self.path.write_text(f"#!/bin/bash\n{lines}\n")
         self.path.chmod(0o755)
 
     def fails(self) -> None:
@@ -65,6 +56,23 @@ def test_a_driver_that_fails_is_no_gpu(driver: Driver) -> None:
     assert list_gpus({}) == []
 
 
+@pytest.mark.parametrize("setting", ["GPUS", "CUDA_VISIBLE_DEVICES"])
+def test_a_card_that_is_not_there_is_refused(driver: Driver, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(setting, "0,2")
+    with pytest.raises(UserError, match=f"{setting}: 0: this machine shows no such GPU; there are: none"):
+        list_gpus(read_environment())
+    driver.has(16_376, 16_376)
+    with pytest.raises(UserError, match=f"{setting}: 2: this machine shows no such GPU; there are: 0, 1"):
+        list_gpus(read_environment())
+
+
+@pytest.mark.parametrize(("cards", "found"), [("1", [24_564]), ("all", [16_376, 24_564]), ("", [16_376, 24_564])])
+def test_gpus_picks_cards(driver: Driver, monkeypatch: pytest.MonkeyPatch, cards: str, found: list[int]) -> None:
+    driver.has(16_376, 24_564)
+    monkeypatch.setenv("GPUS", cards)
+    assert list_gpus(read_environment()) == found
+
+
 @pytest.mark.parametrize(
     ("visible", "found"),
     [
@@ -72,6 +80,7 @@ def test_a_driver_that_fails_is_no_gpu(driver: Driver) -> None:
         ("0", [16_376]),
         ("1", [24_564]),
         ("0,1", [16_376, 24_564]),
+        ("GPU-1f", [24_564]),
         ("", []),
         ("-1", []),
     ],

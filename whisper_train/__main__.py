@@ -1,3 +1,3 @@
 from whisper_train.cli import main
 
-main()
+main(prog_name="whisper-train")

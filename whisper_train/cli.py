@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from whisper_train import __version__
-from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
+from whisper_train.errors import DONE, FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
 from whisper_train.paths import read_environment
 
 
@@ -60,6 +60,7 @@ def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command()
 @click.argument("job", required=False)
 @with_job_options
+@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
 @click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
 @click.option("-l", "--lang", help="flat: language")
@@ -72,19 +73,34 @@ def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-cd", "--checkpoint-dir", help="flat: folder of the run")
 @click.option("-t", "--max-steps", type=int, help="flat: how many steps")
 @exits
-def train(job: str | None, machine: str | None, overrides: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def train(
+    job: str | None,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    detach: bool,
+    config: Path | None,
+    **flags: Any,
+) -> int:
     """Train JOB, a name in jobs/ or a path; run it again to resume."""
     environment = read_environment()
     if (job is None) == (config is None):
         raise UserError("train: name one job (whisper-train train demo), or one flat file (--config config.yaml)")
     if config is not None:
+        if detach:
+            raise UserError("train: --detach: is for jobs; with --config use nohup")
         from whisper_train.flat import train_flat
 
         return train_flat(config, flags, machine, overrides, environment)
     if given := [name for name, value in flags.items() if value is not None]:
         raise UserError(f"train: --{given[0].replace('_', '-')} goes with --config; for a job use --set")
-    from whisper_train.runner import train_named
+    from whisper_train.runner import resolve, train_named
 
+    if detach:
+        from whisper_train.running import start_detached
+
+        resolved, _ = resolve(str(job), machine, overrides, environment)
+        start_detached(resolved, [word for word in sys.argv[1:] if word != "--detach"], environment)
+        return DONE
     return train_named(str(job), machine, overrides, environment)
 
 
@@ -106,6 +122,35 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     for path in missing_manifests(resolved):
         click.echo(f"# warning: manifest: {path}: no such file (paths are relative to the job file)")
     click.echo(dump_job(resolved), nl=False)
+
+
+@main.command()
+@exits
+def ps() -> None:
+    """List the runs under MODEL_DIR, and what runs now."""
+    from whisper_train.running import list_runs
+
+    click.echo(list_runs(read_environment()))
+
+
+@main.command()
+@click.argument("job")
+@exits
+def logs(job: str) -> int:
+    """Print what JOB says, until it ends."""
+    from whisper_train.running import follow_log
+
+    return follow_log(job, read_environment())
+
+
+@main.command()
+@click.argument("job")
+@exits
+def stop(job: str) -> int:
+    """Ask JOB to save and stop, and wait until it has."""
+    from whisper_train.running import stop_run
+
+    return stop_run(job, read_environment())
 
 
 @main.command()

@@ -14,18 +14,36 @@ PROFILES = ((120_000, "h200"), (60_000, "80gb"), (0, "2x16gb"))  # by the memory
 
 
 def list_gpus(environment: Mapping[str, str]) -> list[int]:
-    """The memory in MiB of each NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves visible; empty without a driver."""
+    """The memory in MiB of each NVIDIA GPU that CUDA_VISIBLE_DEVICES (or GPUS) leaves visible; empty without a driver.
+
+    Raises UserError when it names a card that is not there.
+    """
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return []
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    if visible:
-        command.append(f"--id={visible}")
+    cards = all_gpus()
+    if visible is None:
+        return list(cards.values())
+    setting = "GPUS" if environment.get("GPUS") == visible else "CUDA_VISIBLE_DEVICES"
+    found = []
+    for wanted in (part.strip() for part in visible.split(",")):
+        memory = next((cards[card] for card in cards if wanted in card or card[1].startswith(wanted)), None)
+        if memory is None:
+            there = ", ".join(index for index, _ in cards) or "none"
+            raise UserError(f"{setting}: {wanted}: this machine shows no such GPU; there are: {there}")
+        found.append(memory)
+    return found
+
+
+def all_gpus() -> dict[tuple[str, str], int]:
+    """The memory in MiB of every NVIDIA GPU by its index and UUID, as nvidia-smi tells them; empty without a driver."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-        return [int(line) for line in answer.split()]
+        lines = [[value.strip() for value in line.split(",")] for line in answer.splitlines()]
+        return {(index, uuid): int(memory) for index, uuid, memory in lines}
     except (OSError, ValueError, subprocess.SubprocessError):
-        return []
+        return {}
 
 
 def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple[Path, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import UserError
+
+MIN_FREE_BYTES = 2**30  # less, and a run would end in the middle of its first files; docker/host.sh says the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +39,9 @@ def read_environment() -> dict[str, str]:
         for key, value in values.items():
             if value and key not in os.environ:
                 os.environ[key] = value
+    if (cards := os.environ.get("GPUS")) and cards != "all":
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", cards)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts them
     return dict(os.environ)
 
 
@@ -65,13 +71,17 @@ def find_config_dir(environment: Mapping[str, str]) -> Path:
 
 
 def make_directory(path: Path, *, named_by: str) -> Path:
-    """Creates `path`; raises UserError naming the setting `named_by` when it cannot be created or written to."""
+    """Creates `path`; raises UserError naming the setting `named_by` when it cannot be written to or is full."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{named_by}: {path}: cannot be created ({error.strerror}); name another folder") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"{named_by}: {path}: cannot be written to; change its owner or name another folder")
+    if (free := shutil.disk_usage(path).free) < MIN_FREE_BYTES:
+        raise UserError(
+            f"{named_by}: {path}: the disk is full ({free // 2**20} MiB free); make room or name another folder"
+        )
     return path
 
 

@@ -1,6 +1,8 @@
 """The run folder: $MODEL_DIR/<job>, with the model, its resolved job, run.json, checkpoints and evaluation."""
 
 import fcntl
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,19 +106,47 @@ def opened(job: Job, folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds `path` as a lock; raises UserError when another process has it.
+    """Holds `path` as a lock, with who holds it written in it; raises UserError when another process has it.
 
     A POSIX lock: it ends with this process, whereas flock would live on in its data-loading workers.
     """
-    with path.open("w") as file:
+    with path.open("a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            name = path.parent.name
             raise UserError(
-                f"{path.parent.name}: is running already in {path.parent}; stop it and wait for its end, or use another"
-                " name"
+                f"{name}: is running already as {read_holder(path)}, in {path.parent}; stop it first"
+                f" (make stop EXP={name}), or use another name"
             ) from error
+        file.truncate(0)
+        file.write(this_process())
+        file.flush()
         yield
+
+
+def this_process() -> str:
+    """This process as people find it: inside a container by the container's id, which is its host name."""
+    if os.environ.get("WHISPER_TRAIN_IMAGE"):
+        return f"container {platform.node()}"
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def read_holder(path: Path) -> str:
+    """Who wrote the lock file `path` last."""
+    return path.read_text(encoding="utf-8") or "another process"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock file `path`."""
+    if not path.is_file():
+        return False
+    with path.open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def check_same_job(job: Job, folder: RunFolder) -> None:
@@ -162,6 +192,7 @@ def start(job: Job, folder: RunFolder, facts: dict[str, Any]) -> None:
         version=__version__,
         commit=git_commit(),
         versions=installed_versions(),
+        image=image(),
         sessions=[*before.get("sessions", []), session],
         **facts,
     )
@@ -172,12 +203,23 @@ def now() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this package runs from, with + when files differ; None outside a checkout."""
+    """The commit of the checkout this package runs from, with + when files differ, or that its image was built from.
+
+    None where neither is known.
+    """
+    if built_from := os.environ.get("WHISPER_TRAIN_COMMIT"):
+        return built_from
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def image() -> dict[str, str | None] | None:
+    """Name and digest of the image this process runs in, as its starter told; None outside one."""
+    name = os.environ.get("WHISPER_TRAIN_IMAGE")
+    return {"name": name, "digest": os.environ.get("WHISPER_TRAIN_DIGEST") or None} if name else None
 
 
 def installed_versions() -> dict[str, str]:

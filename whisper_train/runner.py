@@ -112,6 +112,11 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     gpus = choose_gpus(job, environment)
     hosts = find_hosts(environment)
+    if job.machine.processes == "all" and job.machine.device == "auto" and not gpus:
+        raise UserError(
+            f"{job.name}: machine.processes: all: one process per GPU, and no GPU is visible; make doctor looks for the"
+            " cause, and MACHINE=cpu runs on the processor"
+        )
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
     before = folder.read()
     if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
@@ -131,15 +136,15 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         except Stopped:
             say("stopped; the same command goes on from the newest checkpoint")
             status = STOPPED
-        except Exception:
-            folder.update(status=FAILED)
+        except Exception as error:
+            folder.update(status=FAILED, error=str(error))
             raise
         if status == STOPPED:
             if folder.read().get("status") != TRAINED:
                 folder.update(status=STOPPED)
             return EXIT_STATUS[status]
         publish(job, folder)
-        say(f"next, hear what it hears:\n  {next_command(job, folder)}")
+        say(f"next, hear what it hears:\n  {next_command(job, folder, environment)}")
         return EXIT_STATUS[status]
 
 
@@ -214,10 +219,10 @@ def prepare(
 ) -> RunPlan:
     """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
     from whisper_train.model import load_config, load_processor, prompt_tokens, resolve_base
-    from whisper_train.training.arguments import deepspeed_file, make_arguments
+    from whisper_train.training.arguments import deepspeed_file, make_arguments, use_compiled_adam
 
     deepspeed_path = deepspeed_file(job, find_config_dir(environment))
-    deepspeed = read_json(deepspeed_path) if deepspeed_path else None
+    deepspeed = use_compiled_adam(read_json(deepspeed_path)) if deepspeed_path else None
     if missing := missing_manifests(job):  # before a base is fetched, perhaps for minutes
         raise UserError(
             f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
@@ -227,10 +232,9 @@ def prepare(
         base = make_new_base(job, folder, directories.cache)
     processor = load_processor(base, revision=job.base_revision)
     config = load_config(base, revision=job.base_revision)
+    multilingual = config.vocab_size != ENGLISH_ONLY_VOCABULARY
     for language in {job.language, *(source.language for source in job.data.train if source.language)}:
-        prompt_tokens(
-            processor.tokenizer, language, job.task, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY
-        )
+        prompt_tokens(processor.tokenizer, language, job.task, multilingual=multilingual)
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     start(job, folder, {"base": job.base})
@@ -302,11 +306,11 @@ def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
     return str(folder.new_base)
 
 
-def next_command(job: Job, folder: RunFolder) -> str:
+def next_command(job: Job, folder: RunFolder, environment: Mapping[str, str]) -> str:
     """A line to paste that transcribes a clip of the first eval set (or one's own file) with the new model."""
     clip = Index(index_path(folder.data, f"eval.{next(iter(job.data.eval))}"))[0]
     audio = display(Path(clip["audio"])) if clip["row_group"] < 0 else "your.wav"
-    model, python = display(folder.path), display(Path(sys.executable))
+    model, python = display(folder.path), environment.get("PYTHON_COMMAND") or display(Path(sys.executable))
     return (
         f'{python} -c "from transformers import pipeline; from whisper_train.audio import decode;'
         f" print(pipeline('automatic-speech-recognition', '{model}')(decode('{audio}'))['text'])\""

@@ -1,6 +1,7 @@
 """Job and machine profile -> Seq2SeqTrainingArguments."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def deepspeed_file(job: Job, config_dir: Path) -> Path | None:
     if stage == 3:
         raise UserError(f"{display(path)}: zero_optimization.stage: 3: weights must be whole on each rank; use 2")
     return path
+
+
+def use_compiled_adam(deepspeed: dict[str, Any]) -> dict[str, Any]:
+    """The DeepSpeed configuration with DeepSpeed's own Adam for optimizer states in RAM, where it was compiled ahead.
+
+    docker/Dockerfile does. Elsewhere torch's AdamW runs on the processor: slower, but it needs no compiler.
+    """
+    if deepspeed.get("zero_optimization", {}).get("offload_optimizer", {}).get("device") != "cpu":
+        return deepspeed
+    compiled = find_spec("deepspeed.ops.adam.cpu_adam_op") is not None
+    return {**deepspeed, "zero_force_ds_cpu_optimizer": compiled}
 
 
 def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, Any] | None) -> Any:

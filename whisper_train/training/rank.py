@@ -10,10 +10,12 @@ from pathlib import Path
 from whisper_train.errors import RunFailed, Stopped, UserError
 from whisper_train.launch import FAILED, REFUSED
 from whisper_train.paths import write_text
-from whisper_train.plan import read_plan
+from whisper_train.plan import RunPlan, read_plan
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, locked
 from whisper_train.run_log import open_log, quiet_libraries
+from whisper_train.training.checkpoints import find_newest
 
+GLOO_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 TIMEOUT = timedelta(hours=1)  # ranks wait for the first one to sync a large checkpoint, or to transcribe a longer share
 
 
@@ -47,11 +49,33 @@ def main(plan_file: Path, outcome: Path) -> None:
         status = f"{REFUSED}{error}"
     except RunFailed as error:
         status = f"{FAILED}{error}"
+    except RuntimeError as error:
+        if not is_lost_rank(error):
+            raise
+        if os.environ["LOCAL_RANK"] == "0":
+            write_text(outcome, f"{FAILED}{lost_rank_message(plan, error)}")
+        os._exit(1)  # at once: torchrun would wait for the others after a success, and destructors for the lost one
     if os.environ["LOCAL_RANK"] == "0":
         write_text(outcome, status)
     if not request.at_once:  # else other ranks may have left already
         dist.barrier()  # without these two, gloo ranks aborted after finishing in 3 of 12 runs
         dist.destroy_process_group()
+
+
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Whether a collective operation failed since another rank has gone: NCCL has a type for it, gloo only words."""
+    from torch.distributed import DistBackendError, DistNetworkError
+
+    return isinstance(error, DistBackendError | DistNetworkError) or any(words in str(error) for words in GLOO_LOST)
+
+
+def lost_rank_message(plan: RunPlan, error: RuntimeError) -> str:
+    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    after = f"it goes on from {newest.name}" if newest else "it begins anew, since it had saved no checkpoint yet"
+    cause = str(error).partition("\n")[0]
+    return (
+        f"another rank is gone, and this one cannot go on alone ({cause}); start the job again on every host: {after}"
+    )
 
 
 def make_say(path: Path) -> Callable[[str], None]:

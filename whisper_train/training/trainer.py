@@ -84,10 +84,10 @@ class WhisperTrainer(Seq2SeqTrainer):
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
         samples = inputs.pop("samples")
-        self.heard += len(samples)
         self.note_dropped(inputs.pop("dropped", []))
         waveforms = inputs.pop("waveforms").to(self.args.device)
         if self.model.training:
+            self.heard += len(samples)
             self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
         extractor = self.processor.feature_extractor
         prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": log_mel(waveforms, extractor)})

@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# What the scripts here share: settings, folders, cards and images of this host. Sourced, with the checkout as the
+# working directory. Kept to what bash 3.2 and macOS have.
+
+MIN_FREE_KIB=1048576 # 1 GiB; whisper_train/paths.py says the same
+CPU_INDEX=https://download.pytorch.org/whl/cpu
+
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 2
+}
+
+# Fills what the shell left unset from .env, as compose and whisper-train do.
+read_env() {
+  local line key value
+  [ -f .env ] || return 0
+  [ -r .env ] || fail ".env: cannot be read by $(id -un); give it to this user"
+  while IFS= read -r line || [ -n "$line" ]; do
+    [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
+    key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]%$'\r'}
+    case $value in
+      \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+      \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+      *) value=${value%%[[:space:]]#*} value=${value%"${value##*[![:space:]]}"} ;;
+    esac
+    if [ -n "$value" ] && [ -z "${!key+set}" ]; then export "$key=$value"; fi
+  done <.env
+}
+
+absolute() {
+  case $1 in
+    /*) say "$1" ;;
+    \~ | \~/*) say "$HOME${1#\~}" ;;
+    .) say "$PWD" ;;
+    *) say "$PWD/${1#./}" ;;
+  esac
+}
+
+# Exports the three folders as absolute paths, and the ids that what is written there shall belong to.
+find_settings() {
+  read_env
+  local base
+  base=$(absolute "${BASE_DIR:-.}")
+  CACHE_DIR=$(absolute "${CACHE_DIR:-$base/cache}")
+  MODEL_DIR=$(absolute "${MODEL_DIR:-$base/models}")
+  LOG_DIR=$(absolute "${LOG_DIR:-$base/logs}")
+  export CACHE_DIR MODEL_DIR LOG_DIR
+  HOST_UID=${HOST_UID:-$(id -u)} HOST_GID=${HOST_GID:-$(id -g)}
+  export HOST_UID HOST_GID
+  PROJECT=${COMPOSE_PROJECT_NAME:-whisper-train}
+}
+
+# KiB free where the folder is, or would be.
+free_kib() {
+  local path=$1
+  while [ ! -d "$path" ]; do path=$(dirname "$path"); done
+  df -Pk "$path" | awk 'NR == 2 { print $4 }'
+}
+
+# Creates the three folders as the caller, since the engine would create them as root.
+make_directories() {
+  local name path free
+  for name in CACHE_DIR MODEL_DIR LOG_DIR; do
+    path=${!name}
+    mkdir -p "$path" 2>/dev/null || fail "$name: $path: cannot be created; name another folder in .env"
+    [ -w "$path" ] && [ -x "$path" ] ||
+      fail "$name: $path: cannot be written to by $(id -un); change its owner (sudo chown -R $(id -u):$(id -g) $path) or name another folder in .env"
+    free=$(free_kib "$path")
+    [ "$free" -ge "$MIN_FREE_KIB" ] ||
+      fail "$name: $path: the disk is full ($((free / 1024)) MiB free); make room, or name another folder in .env"
+  done
+}
+
+has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
+
+# Refuses GPUS that are not there; GPUS=0,1 picks cards, empty or all takes every one.
+check_gpus() {
+  local wanted=${GPUS:-all} card known
+  [ "$wanted" = all ] && return
+  has_gpu || fail "GPUS: $wanted: this machine shows no NVIDIA GPU; see make doctor, or leave GPUS empty to run on the processor"
+  known=$(nvidia-smi --query-gpu=index --format=csv,noheader | tr '\n' ' ')
+  for card in ${wanted//,/ }; do
+    case " $known" in
+      *" $card "*) ;;
+      *) fail "GPUS: $card: this machine has no such card; there are: $known" ;;
+    esac
+  done
+}
+
+# docker where an engine with compose answers, else local.
+choose_run() {
+  if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then say docker; else say local; fi
+}
+
+check_engine() {
+  command -v docker >/dev/null || fail "docker: not found; install Docker Engine, or run without containers: RUN=local"
+  docker compose version >/dev/null 2>&1 || fail "docker compose: not found; install the Compose plugin, or use RUN=local"
+  docker info >/dev/null 2>&1 || fail "docker: no engine answers $(id -un); start it, join its group (sudo usermod -aG docker $(id -un), then log in again), or use RUN=local"
+  case $(docker info --format '{{.SecurityOptions}}') in
+    *rootless*) HOST_UID=0 HOST_GID=0 ;; # root inside is the caller outside
+  esac
+}
+
+# docker compose with the parts that this host needs.
+compose() {
+  local files=(--file compose.yaml)
+  if has_gpu; then files+=(--file docker/compose/gpu.yaml); fi
+  if [ "${NNODES:-1}" -gt 1 ] && [ -z "${HOSTS_NETWORK:-}" ]; then files+=(--file docker/compose/hosts.yaml); fi
+  docker compose --project-name "$PROJECT" "${files[@]}" "$@"
+}
+
+version() { sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml; }
+commit() { git describe --always --abbrev=40 --dirty=+ 2>/dev/null || say unknown; }
+
+# What images are called besides their target: version and commit, or what TAG or IMAGE_TAG says.
+release_tag() {
+  local short
+  short=$(git rev-parse --short=10 HEAD 2>/dev/null) || short=unknown
+  say "${TAG:-${IMAGE_TAG:-$(version)-$short}}"
+}
+
+image_name() { say "${REGISTRY:+$REGISTRY/}whisper-train:$1-$2"; }
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# Exports what the build needs. Without a GPU the CPU's torch saves gigabytes, where its index can be reached.
+find_build_settings() {
+  VERSION=$(version) COMMIT=$(commit)
+  export VERSION COMMIT
+  if [ -z "${TORCH_INDEX+set}" ] && [ "$1" = local ] && ! has_gpu &&
+    timeout 5 bash -c ': </dev/tcp/download.pytorch.org/443' 2>/dev/null; then
+    export TORCH_INDEX=$CPU_INDEX
+  fi
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The command `whisper-train` inside an image.
+exec /opt/venv/bin/python -m whisper_train "$@"
