@@ -47,6 +47,8 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     """Trains from the plan's checkpoint or its base; returns the status and what run.json should say of it."""
     trainer, stop = build_trainer(plan, request, say)
     how = f"{trainer.args.device.type}, {choose_precision(plan.job)}{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
+    if plan.deepspeed and plan.deepspeed.get("zero_force_ds_cpu_optimizer"):
+        how += " with its compiled Adam in RAM"
     say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if trainer.is_deepspeed_enabled:
