@@ -33,7 +33,7 @@ check_docker() {
     bad compose 'no Compose v2' 'install the package docker-compose-plugin'
   fi
   if docker buildx version >/dev/null 2>&1; then
-    ok buildx "$(docker buildx version | awk '{ print $2 }')"
+    ok buildx "$(docker buildx version)"
   else
     bad buildx 'no BuildKit builder' 'install the package docker-buildx-plugin'
   fi
@@ -63,6 +63,7 @@ check_cards() {
   local driver capability name memory index
   if ! command -v nvidia-smi >/dev/null; then
     note GPU 'none (no nvidia-smi)' 'jobs run on the processor, which does for the demo; else install the NVIDIA driver'
+    check_wanted_cards
     return
   fi
   if ! has_gpu; then
@@ -85,7 +86,12 @@ check_cards() {
       ok "GPU $index" "$name, $((memory / 1024)) GiB, compute capability $capability"
     fi
   done < <(nvidia-smi --query-gpu=index,name,memory.total,compute_cap --format=csv,noheader,nounits)
-  (check_gpus) || wrong=$((wrong + 1))
+  check_wanted_cards
+}
+
+check_wanted_cards() {
+  local message
+  message=$(check_gpus 2>&1) || bad GPUS "${message#error: GPUS: }" 'name cards that are there, or leave GPUS empty'
 }
 
 check_directories() {
@@ -112,11 +118,13 @@ check_directories() {
 check_memory() {
   local ram shared
   [ -r /proc/meminfo ] || return 0
-  ram=$(($(awk '/^MemTotal/ { print $2 }' /proc/meminfo) / 1048576))
-  shared=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print int($2 / 1024) }')
+  read -r _ ram _ </proc/meminfo # MemTotal comes first, in KiB
+  ram=$((ram / 1048576))
+  { read -r _ && read -r _ shared _; } < <(df -Pk /dev/shm 2>/dev/null)
+  shared=$((${shared:-0} / 1024))
   if [ "$ram" -lt 8 ]; then note memory "$ram GiB" 'enough for the demo; whisper-small wants 16'; else ok memory "$ram GiB"; fi
-  if [ "${shared:-0}" -lt 1024 ]; then
-    bad 'shared mem' "/dev/shm has ${shared:-0} MiB; data-loading workers need it without containers" 'sudo mount -o remount,size=8G /dev/shm'
+  if [ "$shared" -lt 1024 ]; then
+    bad 'shared mem' "/dev/shm has $shared MiB; data-loading workers need it without containers" 'sudo mount -o remount,size=8G /dev/shm'
   else
     ok 'shared mem' "${SHM_SIZE:-8gb} in containers, $shared MiB outside"
   fi
@@ -124,7 +132,7 @@ check_memory() {
 
 check_secrets() {
   local answer
-  if [ -f .env ] && [ -n "$(find .env -perm -004)" ] && grep -qE '^(HF_TOKEN|VAST_API_KEY)=.' .env; then
+  if [ -f .env ] && [ -n "$(find .env -perm -004)" ] && grep -qE '^[[:space:]]*(export[[:space:]]+)?(HF_TOKEN|VAST_API_KEY)[[:space:]]*=.' .env; then
     bad .env 'holds a secret that every user of this machine can read' 'chmod 600 .env'
   fi
   if [ -z "${HF_TOKEN:-}" ]; then
@@ -153,4 +161,4 @@ if [ "$wrong" -gt 0 ]; then
   say "$wrong thing(s) to mend"
   exit 2
 fi
-say "ready: make train EXP=demo runs $(case $(choose_run) in docker) say 'in a container' ;; *) say 'in .venv' ;; esac)"
+say "ready: make train EXP=demo runs $(case ${RUN:-$(choose_run)} in docker) say 'in a container' ;; *) say 'in .venv' ;; esac)"

@@ -11,21 +11,40 @@ fail() {
   exit 2
 }
 
-# Fills what the shell left unset from .env, as compose and whisper-train do.
+# Fills what the shell left unset from .env, by the rules of python-dotenv, which whisper-train reads it with.
 read_env() {
-  local line key value
+  local line key value filled=' '
   [ -f .env ] || return 0
   [ -r .env ] || fail ".env: cannot be read by $(id -un); give it to this user"
   while IFS= read -r line || [ -n "$line" ]; do
-    [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
-    key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]%$'\r'}
-    case $value in
-      \"*\"*) value=${value#\"} value=${value%%\"*} ;;
-      \'*\'*) value=${value#\'} value=${value%%\'*} ;;
-      *) value=${value%%[[:space:]]#*} value=${value%"${value##*[![:space:]]}"} ;;
-    esac
-    if [ -n "$value" ] && [ -z "${!key+set}" ]; then export "$key=$value"; fi
+    line=${line#$'\xef\xbb\xbf'} line=${line%$'\r'} # what editors on Windows add
+    [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=(.*)$ ]] || continue
+    key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    case $filled in *" $key "*) ;; *) [ -z "${!key+set}" ] || continue ;; esac # the last line for a key counts
+    value=$(read_value "$value") || continue
+    if [ -n "$value" ]; then export "$key=$value"; else unset "$key"; fi
+    filled="$filled$key "
   done <.env
+}
+
+# What follows the = of a line, without quotes and comment, and with ${NAME} and ${NAME:-default} filled in.
+read_value() {
+  local value=$1 after='' name
+  value=${value#"${value%%[![:space:]]*}"}
+  case $value in
+    \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+    \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+    \"* | \'*) return 1 ;; # a quote without its end
+    *)
+      [ "$value" = "$1" ] || value=" $value" # a comment may follow the = and a space
+      value=${value%%[[:space:]]#*} value=${value%"${value##*[![:space:]]}"} value=${value#" "}
+      ;;
+  esac
+  while [[ $value =~ ^(.*)\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}(.*)$ ]]; do
+    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[1]}
+    after=${!name-${BASH_REMATCH[4]}}${BASH_REMATCH[5]}$after
+  done
+  say "$value$after"
 }
 
 absolute() {
@@ -53,9 +72,10 @@ find_settings() {
 
 # KiB free where the folder is, or would be.
 free_kib() {
-  local path=$1
+  local path=$1 free
   while [ ! -d "$path" ]; do path=$(dirname "$path"); done
-  df -Pk "$path" | awk 'NR == 2 { print $4 }'
+  { read -r _ && read -r _ _ _ free _; } < <(df -Pk "$path")
+  say "$free"
 }
 
 # Creates the three folders as the caller, since the engine would create them as root.
@@ -111,7 +131,7 @@ compose() {
 }
 
 version() { sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml; }
-commit() { git describe --always --abbrev=40 --dirty=+ 2>/dev/null || say unknown; }
+commit() { git describe --always --exclude='*' --abbrev=40 --dirty=+ 2>/dev/null || say unknown; }
 
 # What images are called besides their target: version and commit, or what TAG or IMAGE_TAG says.
 release_tag() {

@@ -30,10 +30,10 @@ def read_environment() -> dict[str, str]:
     """
     path = Path.cwd() / ".env"
     if path.is_file():
-        from dotenv import dotenv_values
+        from dotenv.main import DotEnv
 
         try:
-            values = dotenv_values(path)
+            values = DotEnv(path, encoding="utf-8", override=False).dict()  # in ${NAME}, too, the shell wins
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from error
         for key, value in values.items():
