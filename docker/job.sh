@@ -79,6 +79,7 @@ follow() {
   trap 'say "saving, then stopping (up to $STOP_SECONDS s)"; docker stop --time "$STOP_SECONDS" "$name" >/dev/null &' INT TERM
   docker logs --follow "$name" &
   logs=$!
+  trap 'kill "$logs"; exit 129' HUP
   while kill -0 "$logs" 2>/dev/null; do wait "$logs" || true; done
   status=$(docker wait "$name")
   docker rm "$name" >/dev/null

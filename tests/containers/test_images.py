@@ -1,0 +1,152 @@
+"""What the images hold and what they do not, and that they run with next to no rights."""
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.containers.conftest import TAG, TARGETS, Project, docker, output_of
+from tests.tiny import write_job
+from whisper_train import __version__
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+SECRETS = ("hf_thisIsNoRealToken0123456789abcdef", "vast-5f3b-no-real-key-98765")
+COMPILERS = {"gcc", "g++", "cc", "c++", "cc1", "cc1plus", "clang", "clang++", "nvcc", "ld", "as", "make", "cmake"}
+CACHES = ("root/.cache", "tmp/.cache", "home", "var/cache/apt/archives", "var/lib/apt/lists")
+
+
+def in_image(image: str, *command: str, check: bool = True) -> str:
+    return docker("run", "--rm", "--entrypoint", command[0], image, *command[1:], check=check).stdout
+
+
+def base_layers(environment: dict[str, str]) -> set[str]:
+    """The digests of the layers that are the base image's, which is not ours to clean."""
+    base = environment.get("BASE_IMAGE") or "nvidia/cuda:13.0.1-base-ubuntu24.04"
+    return set(json.loads(output_of("image", "inspect", "--format", "{{json .RootFS.Layers}}", base)))
+
+
+def layers_of(image: str, without: set[str]) -> Iterator[tarfile.TarFile]:
+    """Every layer of `image` that is not among `without`, as docker save writes it."""
+    saved = subprocess.run(["docker", "save", image], capture_output=True, check=True, timeout=600)
+    with tarfile.open(fileobj=io.BytesIO(saved.stdout)) as archive:
+        manifest = json.load(archive.extractfile("manifest.json"))[0]  # type: ignore[arg-type]
+        config = json.load(archive.extractfile(manifest["Config"]))  # type: ignore[arg-type]
+        for digest, path in zip(config["rootfs"]["diff_ids"], manifest["Layers"], strict=True):
+            if digest not in without:
+                layer = archive.extractfile(path)
+                assert layer is not None
+                with tarfile.open(fileobj=layer) as files:
+                    yield files
+
+
+@pytest.fixture(scope="module")
+def built_beside_secrets(
+    images: dict[str, str], build_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The three images built from a clone with a filled .env, and with the secrets in the shell as well."""
+    clone = tmp_path_factory.mktemp("clone") / "whisper-train"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+    (clone / ".env").write_text(f"HF_TOKEN={SECRETS[0]}\nVAST_API_KEY={SECRETS[1]}\n")
+    environment = {**build_environment, "TAG": "secrets", "HF_TOKEN": SECRETS[0], "VAST_API_KEY": SECRETS[1]}
+    subprocess.run(["docker/images.sh", "build"], cwd=clone, env=environment, check=True, capture_output=True)
+    return {target: f"whisper-train:{target}-secrets" for target in TARGETS}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_layer_holds_a_secret_a_compiler_or_a_cache(
+    built_beside_secrets: dict[str, str], build_environment: dict[str, str], target: str
+) -> None:
+    image = built_beside_secrets[target]
+    history = output_of("history", "--no-trunc", image) + output_of("image", "inspect", image)
+    assert not [secret for secret in SECRETS if secret in history]
+    wrong = []
+    layers = 0
+    for layer in layers_of(image, base_layers(build_environment)):
+        layers += 1
+        for file in layer:
+            name = Path(file.name)
+            if name.name in COMPILERS and "bin" in name.parts:
+                wrong.append(file.name)
+            if file.isfile() and file.name.startswith(CACHES) and name.name != "lock":
+                wrong.append(file.name)
+            if file.isfile() and file.size < 2**20:
+                content = layer.extractfile(file)
+                assert content is not None
+                text = content.read()
+                wrong += [file.name for secret in SECRETS if secret.encode() in text]
+            if name.suffix in (".safetensors", ".pt", ".ckpt") or name.name == ".env":
+                wrong.append(file.name)
+    assert layers > 3
+    assert wrong == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_labels_say_what_it_is(images: dict[str, str], target: str) -> None:
+    labels = json.loads(output_of("image", "inspect", "--format", "{{json .Config.Labels}}", images[target]))
+    prefix = "org.opencontainers.image."
+    assert labels[f"{prefix}title"] == f"whisper-train {target}"
+    assert labels[f"{prefix}version"] == __version__
+    assert len(labels[f"{prefix}revision"].rstrip("+")) == 40
+    assert labels[f"{prefix}licenses"] == "GPL-3.0-or-later"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_is_no_root_and_tini_is_the_first_process(images: dict[str, str], target: str) -> None:
+    assert in_image(images[target], "id", "--user").strip() == "1000"
+    entry = json.loads(output_of("image", "inspect", "--format", "{{json .Config.Entrypoint}}", images[target]))
+    assert entry[0] == "tini"
+    assert f"version {__version__}" in docker("run", "--rm", images[target], "--version").stdout
+
+
+def test_the_targets_share_their_layers(images: dict[str, str]) -> None:
+    layers = [
+        set(json.loads(output_of("image", "inspect", "--format", "{{json .RootFS.Layers}}", images[target])))
+        for target in TARGETS
+    ]
+    assert len(layers[0] & layers[1] & layers[2]) >= len(layers[0]) - 2  # all but the program and its folder
+
+
+def test_each_target_has_what_it_is_for_and_no_more(images: dict[str, str]) -> None:
+    packages = ("transformers", "jiwer", "espeakng_loader", "deepspeed", "peft", "onnxruntime", "ctranslate2")
+    probe = "import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
+    found = {target: in_image(images[target], "python", "-c", probe, *packages).split() for target in TARGETS}
+    assert found["eval"] == list(packages[:3])
+    assert found["train"] == list(packages[:5])
+    assert found["qat"] == list(packages)
+    for target in TARGETS:
+        assert "No broken requirements found" in in_image(images[target], "pip", "check")
+
+
+def test_a_context_with_another_torch_does_not_build(build_environment: dict[str, str], images: dict[str, str]) -> None:
+    """The check that the build runs after each installation, on an image whose torch is not the pinned one."""
+    script = "echo torch==0.1 > /tmp/pin && python /opt/requirements/check_torch.py /tmp/pin"
+    refused = docker("run", "--rm", "--entrypoint", "sh", images["eval"], "-c", script, check=False)
+    assert refused.returncode == 1
+    assert "pins 0.1" in refused.stderr
+
+
+def test_it_trains_with_a_read_only_root_and_no_rights(project: Project, images: dict[str, str]) -> None:
+    """As a careful host runs it: the three mounts and a tmpfs, nothing else can be written to."""
+    write_job(project.base, "careful")
+    mounts = []
+    for name in ("cache", "models", "logs"):
+        (project.base / name).mkdir()
+        (project.base / name).chmod(0o777)
+        mounts += ["--volume", f"{project.base / name}:/{name}"]
+    options = ["--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp"]
+    options += [*mounts, "--volume", f"{project.base}:/jobs:ro", "--network", "none"]
+    done = docker("run", *options, images["train"], "train", "/jobs/careful.yaml", "--machine", "cpu", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.facts("careful")["status"] == "done"
+
+
+def test_the_commit_is_known_where_there_is_no_git(project: Project, images: dict[str, str]) -> None:
+    assert images["train"].endswith(TAG)
+    assert in_image(images["train"], "sh", "-c", "command -v git || true") == ""
+    project.make("train", f"EXP={write_job(project.base, 'known')}")
+    assert len(project.facts("known")["commit"].rstrip("+")) == 40
