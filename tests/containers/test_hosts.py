@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.containers.conftest import Project, docker, output_of, wait_until
-from tests.tiny import write_job
 from tests.tiny import run as run_locally
+from tests.tiny import write_job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 ZERO2 = {"processes": 1, "deepspeed": "zero2", "threads": 1, "audit_workers": 1, "dataloader_num_workers": 0}

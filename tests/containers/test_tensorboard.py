@@ -61,11 +61,11 @@ def test_it_becomes_healthy_listens_here_only_and_gives_the_folder_to_its_owner(
 
 
 def test_it_shows_a_finished_and_a_running_job_live(board: Board, project: Project) -> None:
-    places = {"LOG_DIR": str(board.clone / "logs"), "MODEL_DIR": str(project.base / "models")}
+    place = f"LOG_DIR={board.clone}/logs"
     long = {"max_steps": 4000, "logging_steps": 5, "eval_strategy": "no", "save_steps": 1000}
-    project.make("train", f"EXP={write_job(project.base, 'finished')}", **places)
+    project.make("train", f"EXP={write_job(project.base, 'finished')}", place)
     running = write_job(project.base, "going-on", training=long)
-    project.make("train", f"EXP={running}", "DETACH=1", **places)
+    project.make("train", f"EXP={running}", "DETACH=1", place)
     wait_until(lambda: set(board.get("runs")) == {"finished", "going-on"})
     assert board.steps("finished")[-1] == 12
     seen = board.steps("going-on")[-1]
