@@ -99,10 +99,16 @@ def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ..
 
 
 def find_file(name: str, folders: Sequence[Path], suffix: str) -> Path | None:
-    """`name` as a path, or as a name with `suffix` in one of `folders`; None when there is no such file."""
+    """`name` as a path, or as a name with `suffix` in one of `folders`; None when there is no such file.
+
+    Raises UserError when it lies where this user may not look.
+    """
     candidates = [Path(name).expanduser(), *(folder / name for folder in folders)]
     candidates += [folder / f"{name}{suffix}" for folder in folders]
-    return next((path.absolute() for path in candidates if path.is_file()), None)
+    try:
+        return next((path.absolute() for path in candidates if path.is_file()), None)
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: may not be read by user {os.getuid()}; change its owner or mode") from error
 
 
 def suggest_file(name: str, folder: Path) -> str:
