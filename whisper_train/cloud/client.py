@@ -56,7 +56,8 @@ def call(environment: Mapping[str, str], *arguments: str, show: bool = False) ->
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=settings) as process,
     ):
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(arguments).encode())
         while chunk := os.read(process.stdout.fileno(), 65_536):
@@ -104,7 +105,7 @@ def find_problem(stderr: str, environment: Mapping[str, str]) -> str | None:
         return f"Vast.ai: {where} cannot be reached; check the network and try again"
     if "rsync error" in stderr:
         told = [line for line in stderr.splitlines() if line.strip() and not line.startswith("rsync error")]
-        return f"rsync: {told[-1].removeprefix('rsync: ') if told else stderr.strip()}"
+        return "; ".join(told) or stderr.strip()
     if "Result not ready" in stderr:
         return "Vast.ai: the instance has sent no logs yet; try again in a minute"
     return None

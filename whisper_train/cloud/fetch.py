@@ -11,6 +11,8 @@ from whisper_train.cloud.image import LOG_DIR, MODEL_DIR
 from whisper_train.errors import UserError
 from whisper_train.paths import find_directories, make_directory, read_json
 
+MISSING = "No such file or directory"  # what rsync says
+
 
 def fetch(job: str, instance: int, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Brings the run folder and the logs of `job` into MODEL_DIR and LOG_DIR; what is there already is not sent again.
@@ -38,16 +40,15 @@ def fetch(job: str, instance: int, environment: Mapping[str, str], say: Callable
 def read_run(job: str, instance: int, beside: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """run.json of the instance, copied alone to a folder that is removed again; raises UserError when it has none."""
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=beside) as folder:
-        problem = ""
         try:
             copy(instance, f"{MODEL_DIR}/{job}/run.json", Path(folder), environment, show=False)
         except UserError as error:
-            problem = f": {error}"
+            if MISSING not in str(error):
+                raise
         path = Path(folder) / "run.json"
         if not path.is_file():
             raise UserError(
-                f"{job}: nothing to fetch from instance {instance} yet{problem}"
-                f" (make vast-logs EXP={job} says how far it is)"
+                f"{job}: nothing to fetch from instance {instance} yet; make vast-logs EXP={job} says how far it is"
             )
         return dict(read_json(path))
 
@@ -82,8 +83,8 @@ def copy(instance: int, source: str, target: Path, environment: Mapping[str, str
         told = call(environment, "copy", f"C.{instance}:{source}", str(target), show=show)
     except UserError as error:
         raise UserError(
-            f"{source} of instance {instance}: {error}. Is the public part of your SSH key in your account at Vast.ai?"
-            " The same command goes on where it stopped"
+            f"{source} of instance {instance}: {error}; the same command goes on where it stopped (Vast.ai must know"
+            " your SSH key: https://cloud.vast.ai/manage-keys/)"
         ) from error
     if not any(line.startswith("rsync ") for line in told.splitlines()):
         last = told.strip().splitlines()[-1:] or ["no answer"]

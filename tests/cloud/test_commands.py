@@ -1,0 +1,348 @@
+"""`whisper-train vast` against a recorded Vast.ai: wrong input, then what each command asks for."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud.conftest import HF_TOKEN, IMAGE
+from tests.cloud.vast_server import KEY, USER, VastServer, make_instance, make_offer
+from tests.conftest import REPOSITORY, MakeJob, RunCli
+from whisper_train.cloud.parcel import unpack
+from whisper_train.job_file import dump_job, load_job
+
+LAUNCH = ("vast", "launch", "demo", "--offer", 7, "--image", IMAGE)
+
+
+def created_by_launch(vast: VastServer, run_cli: RunCli, *more: str) -> dict[str, Any]:
+    """The recorded request that creates an instance, for `launch demo`: its `env` and `onstart` are what runs there."""
+    vast.offers = [make_offer(7)]
+    result = run_cli(*LAUNCH, "--yes", *more)
+    assert result.exit_code == 0, result.output
+    return vast.created()
+
+
+def refused(result: Any, *words: str) -> None:
+    """Asserts exit status 2, one message with `words`, and no secret in it."""
+    assert result.exit_code == 2, result.output
+    messages = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert len(messages) == 1, result.output
+    for word in words:
+        assert word in messages[0]
+    assert KEY not in result.output
+    assert HF_TOKEN not in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", [("offers", "demo"), ("logs", "demo"), ("fetch", "demo"), ("destroy", "demo")])
+def test_no_key(vast: VastServer, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.delenv("VAST_API_KEY")
+    refused(run_cli("vast", *command), "VAST_API_KEY", "is not set", ".env")
+    assert vast.requests == []
+
+
+def test_a_refused_key(vast: VastServer, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAST_API_KEY", "another-key")
+    for command in (("offers", "demo"), ("logs", "demo"), ("template", "train", "--image", IMAGE, "--yes")):
+        result = run_cli("vast", *command)
+        refused(result, "VAST_API_KEY", "refuses it", "manage-keys")
+        assert "another-key" not in result.output
+
+
+def test_no_network(vast: VastServer, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9")
+    refused(run_cli("vast", "offers", "demo"), "http://127.0.0.1:9 cannot be reached", "network")
+
+
+def test_no_client(vast: VastServer, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("whisper_train.cloud.client.CHECKOUT", tmp_path)
+    refused(run_cli("vast", "offers", "demo"), "client is not installed", "requirements/install.sh vast")
+
+
+def test_too_many_requests(vast: VastServer, run_cli: RunCli) -> None:
+    vast.refuse["GET", "/api/v1/instances/"] = (429, "API requests too frequent")
+    refused(run_cli("vast", "logs", "demo"), "too many requests", "wait")
+
+
+def test_an_unknown_job_names_the_nearest(vast: VastServer, run_cli: RunCli) -> None:
+    refused(run_cli("vast", "offers", "demmo"), "demmo", "did you mean demo")
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        ("", "is empty"),
+        ("whisper-train:train-abc", "no registry"),
+        ("someone/whisper-train:train-abc", "no registry"),
+        ("docker.io/someone/whisper-train", "no registry and tag"),
+        ("localhost:5000/whisper-train:train-abc", "is this computer"),
+        ("127.0.0.1:5000/whisper-train:train-abc", "is this computer"),
+    ],
+)
+def test_an_image_that_cannot_be_pulled(vast: VastServer, run_cli: RunCli, image: str, why: str) -> None:
+    refused(run_cli("vast", "launch", "demo", "--offer", "7", "--image", image, "--yes"), why, "make push REGISTRY=")
+    refused(run_cli("vast", "template", "train", "--image", image, "--yes"), why)
+    assert vast.requests == []
+
+
+def test_nothing_is_rented_without_an_answer(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7)]
+    result = run_cli(*LAUNCH)
+    refused(result, "rent it?", "YES=1")
+    assert "$" in result.output.partition("error:")[0]
+    assert not [request for request in vast.requests if request.path.startswith("/api/v0/asks/")]
+
+
+def test_an_offer_that_is_gone(vast: VastServer, run_cli: RunCli) -> None:
+    refused(run_cli(*LAUNCH, "--yes"), "OFFER: 7", "make vast-offers")
+
+
+def test_an_offer_with_too_small_a_disk(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7, disk_space=20.0)]
+    refused(run_cli(*LAUNCH, "--yes"), "OFFER: 7", "20 GB of disk", "DISK=")
+
+
+def test_an_offer_that_is_taken_meanwhile(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7)]
+    vast.refuse["PUT", "/api/v0/asks/7/"] = (410, "error 410/3907: no_such_ask Instance type 7 is no longer available.")
+    refused(run_cli(*LAUNCH, "--yes"), "no longer available", "410")
+
+
+def test_no_offers(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7, cuda_max_good=12.4), make_offer(8, compute_cap=750), make_offer(9, disk_space=10.0)]
+    refused(run_cli("vast", "offers", "demo"), "no offer", "DISK=", "MACHINE=")
+
+
+def test_a_job_whose_data_lies_here(
+    vast: VastServer, run_cli: RunCli, make_job: MakeJob, make_manifest: Callable[..., Path], place: Path
+) -> None:
+    manifest = make_manifest(place / "clips.jsonl")
+    job = make_job({"train": [{"manifest": str(manifest)}], "eval": [{"manifest": str(manifest)}]})
+    vast.offers = [make_offer(7)]
+    result = run_cli("vast", "launch", job, "--offer", 7, "--image", IMAGE, "--yes")
+    refused(result, "tiny: data.train.0.manifest", str(manifest), "lies on this computer", "/data/")
+    there = make_job({"train": [{"manifest": "/data/clips.jsonl"}], "eval": [{"manifest": "/data/clips.jsonl"}]})
+    assert run_cli("vast", "launch", there, "--offer", 7, "--image", IMAGE, "--yes").exit_code == 0
+
+
+def test_a_job_that_is_too_long(vast: VastServer, run_cli: RunCli, make_job: MakeJob) -> None:
+    words = [os.urandom(12).hex() for _ in range(2500)]
+    source = {"synthetic": {"sentences": words, "voices": ["de"], "clips": 10}}
+    job = make_job({"train": [source], "eval": [source]})
+    refused(run_cli("vast", "launch", job, "--offer", 7, "--image", IMAGE, "--yes"), "too long", "make push")
+    assert vast.requests == []
+
+
+def test_a_base_without_a_size_needs_a_machine(vast: VastServer, run_cli: RunCli) -> None:
+    refused(run_cli("vast", "offers", "german", "--set", "base=primeline/other-model"), "base:", "MACHINE=h200")
+    refused(run_cli("vast", "offers", "german", "--machine", "cpu"), "has no GPU", "h200")
+
+
+def test_no_instance(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:german"), make_instance(6, "not ours")]
+    for command in ("logs", "fetch", "destroy"):
+        refused(run_cli("vast", command, "demo"), "demo", "no such instance", "german (ID=5)")
+    refused(run_cli("vast", "logs", "german", "--id", "6"), "german with ID=6")
+
+
+def test_several_instances_are_told_apart(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:demo"), make_instance(6, "whisper-train:demo")]
+    refused(run_cli("vast", "logs", "demo"), "2 instances", "ID=5, ID=6")
+    assert run_cli("vast", "logs", "demo", "--id", 6).exit_code == 0
+
+
+def test_launch_asks_for_every_field(vast: VastServer, run_cli: RunCli) -> None:
+    """The stand-in itself checks that every field of the API is there, and of the right type."""
+    body = created_by_launch(vast, run_cli)
+    assert body["image"] == IMAGE
+    assert body["label"] == "whisper-train:demo"
+    assert body["runtype"] == "ssh_direc ssh_proxy"  # as the client writes it
+    assert body["onstart"] == "bash /opt/whisper-train/docker/onstart.sh"
+    assert body["cancel_unavail"] is True
+    assert body["price"] is None
+    assert body["disk"] == 60.0
+    assert body["env"]["EXP"] == "demo"
+    assert body["env"]["HF_TOKEN"] == HF_TOKEN
+    assert "STOP_WHEN_DONE" not in body["env"]
+    assert KEY not in str(body)
+
+
+def test_the_job_travels_whole_with_its_base(vast: VastServer, run_cli: RunCli, place: Path) -> None:
+    jobs = unpack(created_by_launch(vast, run_cli, "--set", "training.max_steps=7")["env"])
+    assert list(jobs) == ["demo-base", "demo"]
+    for name, text in jobs.items():
+        (place / f"{name}.yaml").write_text(text)
+    travelled = load_job(place / "demo.yaml", machine_path=None)
+    assert dump_job(travelled) == jobs["demo"]
+    assert travelled.training["max_steps"] == 7
+    assert travelled.machine.name == "2x16gb"
+    assert load_job(place / "demo-base.yaml", machine_path=None).training["max_steps"] == 1400
+
+
+def test_entrypoint_mode_passes_arguments(vast: VastServer, run_cli: RunCli) -> None:
+    body = created_by_launch(vast, run_cli, "--mode", "entrypoint", "--stop-when-done")
+    assert body["runtype"] == "args"
+    assert body["args"] == ["train", "/cache/vast-jobs/demo.yaml"]
+    assert body["onstart"] is None
+    assert body["env"]["STOP_WHEN_DONE"] == "1"
+
+
+def test_a_bid_makes_an_interruptible_instance(vast: VastServer, run_cli: RunCli) -> None:
+    assert created_by_launch(vast, run_cli, "--bid", "0.2")["price"] == 0.2
+    assert vast.asked("POST", "/api/v0/bundles/")[-1].body["type"] == "bid"
+
+
+def test_launch_says_what_it_costs(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7)]
+    output = run_cli(*LAUNCH, "--yes").output
+    assert "$0.012 an hour: 60 GB of disk, $8.76 a month" in output  # 0.146 $/GB a month × 60 GB
+    assert "$0.400 an hour together: $10.00 last 25.0 h" in output
+    assert "your balance: $25.00 last 62.5 h" in output
+    assert "$0.002 a GB down, $0.010 a GB up" in output
+    assert "make vast-destroy EXP=demo" in output
+    assert HF_TOKEN not in output
+    assert "key-of-the-instance" not in output
+
+
+def test_a_second_instance_of_a_job_is_noticed(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:demo")]
+    created_by_launch(vast, run_cli)
+    vast.requests.clear()
+    assert "instance 5 trains demo already" in run_cli(*LAUNCH, "--yes").output
+
+
+@pytest.mark.parametrize(("answer", "created"), [(b"n\n", 0), (b"y\n", 1)])
+def test_a_person_is_asked(vast: VastServer, place: Path, answer: bytes, created: int) -> None:
+    vast.offers = [make_offer(7)]
+    terminal, side = pty.openpty()
+    command = [sys.executable, "-m", "whisper_train", *map(str, LAUNCH)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        command, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    ) as run:
+        os.write(terminal, answer)
+        output = run.communicate(timeout=60)[0].decode()
+    os.close(terminal)
+    os.close(side)
+    assert "rent it? [y/N]" in output
+    assert run.returncode == (0 if created else 2), output
+    assert len([request for request in vast.requests if request.path == "/api/v0/asks/7/"]) == created
+
+
+def test_secrets_are_on_no_command_line(vast: VastServer, run_cli: RunCli) -> None:
+    created_by_launch(vast, run_cli)
+    assert any("vastai.cli.main" in line for line in vast.command_lines)
+    assert not [line for line in vast.command_lines if KEY in line or HF_TOKEN in line]
+
+
+def test_offers_follow_from_job_and_machine(vast: VastServer, run_cli: RunCli) -> None:
+    big = make_offer(3, gpu_name="H200", gpu_ram=143_771, dph_total=3.1, compute_cap=900)
+    vast.offers = [big, make_offer(7, dph_total=0.5), make_offer(8), make_offer(9, verified=False)]
+    result = run_cli("vast", "offers", "demo")
+    assert result.exit_code == 0
+    order = [line.split()[0] for line in result.output.splitlines() if "RTX 4090" in line]
+    assert order == ["8", "7"]
+    asked = vast.asked("POST", "/api/v0/bundles/")[-1].body
+    assert asked["num_gpus"] == {"eq": "1"}
+    assert asked["gpu_ram"] == {"gte": 15_500.0}
+    assert asked["cuda_max_good"] == {"gte": "13.0"}
+    assert asked["compute_cap"] == {"gte": "800"}
+    assert asked["disk_space"] == {"gte": "60"}
+    assert asked["verified"] == {"eq": True}
+    assert asked["order"] == [["dph_total", "asc"]]
+    assert asked["allocated_storage"] == 60.0
+    assert "OFFER=8" in result.output
+    result = run_cli("vast", "offers", "german", "--machine", "h200", "--disk", "300")
+    assert result.exit_code == 0
+    assert "H200" in result.output
+    assert vast.asked("POST", "/api/v0/bundles/")[-1].body["gpu_ram"] == {"gte": 120_000.0}
+
+
+def test_a_large_base_gets_a_large_card(vast: VastServer, run_cli: RunCli) -> None:
+    refused(run_cli("vast", "offers", "german"), "profile 80gb", "4 checkpoints of 24.8")
+    assert vast.asked("POST", "/api/v0/bundles/")[-1].body["gpu_ram"] == {"gte": 79_000.0}
+
+
+def test_two_cards_for_the_profile_of_two(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7), make_offer(8, num_gpus=2)]
+    output = run_cli("vast", "offers", "assamese", "--machine", "2x16gb").output
+    assert "OFFER=8" in output
+    assert "OFFER=7" not in output
+
+
+def test_a_profile_of_ones_own(vast: VastServer, run_cli: RunCli, place: Path) -> None:
+    profile = place / "mine.yaml"
+    profile.write_text("processes: all\n")
+    vast.offers = [make_offer(7)]
+    command = ("vast", "offers", "demo", "--machine", profile)
+    refused(run_cli(*command), "mine", "--gpu-memory")
+    assert run_cli(*command, "--gpus", 1, "--gpu-memory", 20).exit_code == 0
+
+
+def test_the_template_is_created_then_updated(vast: VastServer, run_cli: RunCli) -> None:
+    command = ("vast", "template", "train", "--yes", "--job", "demo", "--image")
+    assert run_cli(*command, IMAGE).exit_code == 0
+    (created,) = vast.asked("POST", "/api/v0/template/")
+    assert created.body["name"] == "whisper-train-train"
+    assert (created.body["image"], created.body["tag"]) == ("docker.io/someone/whisper-train", "train-abc123")
+    assert created.body["onstart"] == "bash /opt/whisper-train/docker/onstart.sh"
+    assert created.body["env"] == "-e EXP=demo -e STOP_WHEN_DONE=0"
+    assert (created.body["runtype"], created.body["use_ssh"], created.body["ssh_direct"]) == ("ssh", True, True)
+    assert created.body["private"] is True
+    assert created.body["recommended_disk_space"] == "100"
+    assert created.body["extra_filters"]["cuda_max_good"] == {"gte": "13.0"}
+    assert HF_TOKEN not in str(created.body)
+    assert KEY not in str(created.body)
+    result = run_cli(*command, IMAGE + "4")
+    assert result.exit_code == 0
+    assert "hash0-new" in result.output
+    (updated,) = vast.asked("PUT", "/api/v1/template/")
+    assert updated.body["tag"] == "train-abc1234"
+    assert len(vast.templates) == 1
+
+
+def test_the_template_of_someone_else_is_left_alone(vast: VastServer, run_cli: RunCli) -> None:
+    vast.templates = [{"id": 1, "hash_id": "theirs", "name": "whisper-train-qat", "creator_id": USER + 1}]
+    command = ("vast", "template", "qat", "--yes", "--mode", "entrypoint", "--image", IMAGE)
+    assert run_cli(*command).exit_code == 0
+    (created,) = vast.asked("POST", "/api/v0/template/")
+    assert (created.body["runtype"], created.body["onstart"]) == ("args", None)
+    assert vast.templates[0]["hash_id"] == "theirs"
+
+
+def test_a_refused_template_is_an_error(vast: VastServer, run_cli: RunCli) -> None:
+    """The client ends with status 0 when this request fails, and hides why."""
+    vast.refuse["POST", "/api/v0/template/"] = (400, "bad template")
+    refused(run_cli("vast", "template", "eval", "--image", IMAGE, "--yes"), "create template")
+
+
+def test_logs_say_what_is_paid(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:demo", extra_env=[["HF_TOKEN", HF_TOKEN]])]
+    vast.log_text = f"step 100\ntoken {HF_TOKEN}"
+    result = run_cli("vast", "logs", "demo", "--tail", "7")
+    assert result.exit_code == 0
+    assert "step 100" in result.output
+    assert "$0.400 an hour, rented 2.0 h ago: $0.80 at most" in result.output
+    assert HF_TOKEN not in result.output
+    assert vast.asked("PUT", "/api/v0/instances/request_logs/5/")[0].body == {"tail": "7"}
+
+
+def test_destroy_asks_then_destroys(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:demo")]
+    result = run_cli("vast", "destroy", "demo")
+    refused(result, "destroy it?", "YES=1")
+    assert "everything it made is lost" in result.output
+    assert vast.instances
+    assert run_cli("vast", "destroy", "demo", "--yes").exit_code == 0
+    assert vast.instances == []
+
+
+def test_a_failed_destroy_is_told(vast: VastServer, run_cli: RunCli) -> None:
+    vast.instances = [make_instance(5, "whisper-train:demo")]
+    vast.refuse["DELETE", "/api/v0/instances/5/"] = (500, "internal error")
+    refused(run_cli("vast", "destroy", "demo", "--yes"), "internal error", "500")
