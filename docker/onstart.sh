@@ -37,6 +37,8 @@ fi
 job=$EXP
 if [ -n "${JOB_000:-}" ]; then
   job=$(PYTHONPATH=$root python3 -m whisper_train.cloud.parcel)
+elif [ -f "$CACHE_DIR/vast-jobs/$name.yaml" ]; then # in a shell, which has no JOB_000: as it was started before
+  job=$CACHE_DIR/vast-jobs/$name.yaml
 fi
 mkdir -p "$LOG_DIR/$name"
 log=$LOG_DIR/$name/console.log
@@ -45,7 +47,7 @@ if ! flock --nonblock 9; then
   echo "onstart: $name is running already; its output is in $log"
   exit 0
 fi
-[ -w "$container_log" ] || container_log=/dev/null
+{ : >>"$container_log"; } 2>/dev/null || container_log=/dev/null
 read -r -a arguments <<<"${ARGS:-}"
 export log container_log
 cd "$root"

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from tests.cloud.conftest import HF_TOKEN, IMAGE
+from tests.cloud.recorded import record_launch
 from tests.cloud.vast_server import KEY, USER, VastServer, make_instance, make_offer
 from tests.conftest import REPOSITORY, MakeJob, RunCli
+from whisper_train.cloud.commands import vast as vast_group
 from whisper_train.cloud.parcel import unpack
 from whisper_train.job_file import dump_job, load_job
 
-LAUNCH = ("vast", "launch", "demo", "--offer", 7, "--image", IMAGE)
+LAUNCH = ("vast", "launch", "demo", "--offer", "7", "--image", IMAGE)
 
 
 def created_by_launch(vast: VastServer, run_cli: RunCli, *more: str) -> dict[str, Any]:
@@ -124,17 +127,17 @@ def test_a_job_whose_data_lies_here(
     manifest = make_manifest(place / "clips.jsonl")
     job = make_job({"train": [{"manifest": str(manifest)}], "eval": [{"manifest": str(manifest)}]})
     vast.offers = [make_offer(7)]
-    result = run_cli("vast", "launch", job, "--offer", 7, "--image", IMAGE, "--yes")
+    result = run_cli("vast", "launch", job, "--offer", "7", "--image", IMAGE, "--yes")
     refused(result, "tiny: data.train.0.manifest", str(manifest), "lies on this computer", "/data/")
     there = make_job({"train": [{"manifest": "/data/clips.jsonl"}], "eval": [{"manifest": "/data/clips.jsonl"}]})
-    assert run_cli("vast", "launch", there, "--offer", 7, "--image", IMAGE, "--yes").exit_code == 0
+    assert run_cli("vast", "launch", there, "--offer", "7", "--image", IMAGE, "--yes").exit_code == 0
 
 
 def test_a_job_that_is_too_long(vast: VastServer, run_cli: RunCli, make_job: MakeJob) -> None:
     words = [os.urandom(12).hex() for _ in range(2500)]
     source = {"synthetic": {"sentences": words, "voices": ["de"], "clips": 10}}
     job = make_job({"train": [source], "eval": [source]})
-    refused(run_cli("vast", "launch", job, "--offer", 7, "--image", IMAGE, "--yes"), "too long", "make push")
+    refused(run_cli("vast", "launch", job, "--offer", "7", "--image", IMAGE, "--yes"), "too long", "make push")
     assert vast.requests == []
 
 
@@ -153,7 +156,7 @@ def test_no_instance(vast: VastServer, run_cli: RunCli) -> None:
 def test_several_instances_are_told_apart(vast: VastServer, run_cli: RunCli) -> None:
     vast.instances = [make_instance(5, "whisper-train:demo"), make_instance(6, "whisper-train:demo")]
     refused(run_cli("vast", "logs", "demo"), "2 instances", "ID=5, ID=6")
-    assert run_cli("vast", "logs", "demo", "--id", 6).exit_code == 0
+    assert run_cli("vast", "logs", "demo", "--id", "6").exit_code == 0
 
 
 def test_launch_asks_for_every_field(vast: VastServer, run_cli: RunCli) -> None:
@@ -167,6 +170,7 @@ def test_launch_asks_for_every_field(vast: VastServer, run_cli: RunCli) -> None:
     assert body["price"] is None
     assert body["disk"] == 60.0
     assert body["env"]["EXP"] == "demo"
+    assert body["env"]["MACHINE"] == "2x16gb"
     assert body["env"]["HF_TOKEN"] == HF_TOKEN
     assert "STOP_WHEN_DONE" not in body["env"]
     assert KEY not in str(body)
@@ -197,6 +201,11 @@ def test_a_bid_makes_an_interruptible_instance(vast: VastServer, run_cli: RunCli
     assert vast.asked("POST", "/api/v0/bundles/")[-1].body["type"] == "bid"
 
 
+def test_a_bid_that_is_too_low(vast: VastServer, run_cli: RunCli) -> None:
+    vast.offers = [make_offer(7)]
+    refused(run_cli(*LAUNCH, "--yes", "--bid", "0.1"), "BID: 0.1", "0.150")
+
+
 def test_launch_says_what_it_costs(vast: VastServer, run_cli: RunCli) -> None:
     vast.offers = [make_offer(7)]
     output = run_cli(*LAUNCH, "--yes").output
@@ -220,7 +229,7 @@ def test_a_second_instance_of_a_job_is_noticed(vast: VastServer, run_cli: RunCli
 def test_a_person_is_asked(vast: VastServer, place: Path, answer: bytes, created: int) -> None:
     vast.offers = [make_offer(7)]
     terminal, side = pty.openpty()
-    command = [sys.executable, "-m", "whisper_train", *map(str, LAUNCH)]
+    command = [sys.executable, "-m", "whisper_train", *LAUNCH]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(
         command, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
@@ -281,7 +290,7 @@ def test_a_profile_of_ones_own(vast: VastServer, run_cli: RunCli, place: Path) -
     vast.offers = [make_offer(7)]
     command = ("vast", "offers", "demo", "--machine", profile)
     refused(run_cli(*command), "mine", "--gpu-memory")
-    assert run_cli(*command, "--gpus", 1, "--gpu-memory", 20).exit_code == 0
+    assert run_cli(*command, "--gpus", "1", "--gpu-memory", "20").exit_code == 0
 
 
 def test_the_template_is_created_then_updated(vast: VastServer, run_cli: RunCli) -> None:
@@ -340,6 +349,48 @@ def test_destroy_asks_then_destroys(vast: VastServer, run_cli: RunCli) -> None:
     assert vast.instances
     assert run_cli("vast", "destroy", "demo", "--yes").exit_code == 0
     assert vast.instances == []
+
+
+def test_help_waits_for_nothing() -> None:
+    code = "import sys, whisper_train.cli; print(sorted({'pydantic', 'yaml', 'torch'} & sys.modules.keys()))"
+    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=settings)
+    assert ended.stdout == "[]\n"
+
+
+def test_the_environment_of_the_client_is_enough(vast: VastServer) -> None:
+    """.venv-vast has no torch, and reads a job nevertheless."""
+    vast.offers = [make_offer(7)]
+    python = REPOSITORY / ".venv-vast" / "bin" / "python"
+    command = [str(python), "-m", "whisper_train", "vast", "offers", "german", "--machine", "2x16gb", "--gpus", "1"]
+    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
+    assert ended.returncode == 0, ended.stderr
+    assert "OFFER=7" in ended.stdout
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("target", ["template", "offers", "launch", "logs", "fetch", "destroy"])
+def test_make_passes_options_on(target: str) -> None:
+    """Every option that a make target writes is one of its command; `make -n` prints what it would run."""
+    variables = ["EXP=demo", "OFFER=7", "MACHINE=h200", "DISK=99", "BID=0.2", "MODE=entrypoint", "ID=5", "YES=1"]
+    command = ["make", "-n", f"vast-{target}", *variables, "STOP_WHEN_DONE=1", "IMAGE=qat"]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    known = {name for parameter in vast_group.commands[target].params for name in parameter.opts}
+    written = set(re.findall(r" (--[a-z-]+)", printed))
+    assert written <= known
+    expected = {"launch": {"--offer", "--machine", "--disk", "--bid", "--mode", "--image", "--yes", "--stop-when-done"}}
+    expected |= {"destroy": {"--id", "--yes"}, "logs": {"--id"}, "fetch": {"--id"}}
+    expected |= {"offers": {"--machine", "--disk", "--bid"}}
+    expected |= {"template": {"--image", "--mode", "--disk", "--job", "--yes", "--stop-when-done"}}
+    assert written == expected[target]
+
+
+def test_the_recorded_launch_of_other_tests(vast_client: Path, place: Path) -> None:
+    body = record_launch("demo", place=place)
+    assert list(unpack(body["env"])) == ["demo-base", "demo"]
+    assert body["onstart"]
+    assert "HF_TOKEN" not in body["env"]
 
 
 def test_a_failed_destroy_is_told(vast: VastServer, run_cli: RunCli) -> None:

@@ -63,6 +63,11 @@ class Instance:
         path = self.place / "log_dir" / "started"
         return path.read_text().splitlines() if path.is_file() else []
 
+    def wait_for_starts(self, count: int) -> None:
+        deadline = time.monotonic() + 20
+        while len(self.starts()) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def console(self, name: str, until: str) -> str:
         """The job's output, once `until` is in it."""
         path = self.place / "log_dir" / name / "console.log"
@@ -130,9 +135,7 @@ def test_after_an_interruption_the_same_command_runs_again(instance: Instance) -
     instance.start(EXP="demo")
     instance.console("demo", "ended with status 0")
     instance.start(EXP="demo")
-    deadline = time.monotonic() + 10
-    while len(instance.starts()) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    instance.wait_for_starts(2)
     assert instance.starts() == ["train demo", "train demo"]
 
 
@@ -156,3 +159,6 @@ def test_a_job_that_came_along_is_written_and_trained(instance: Instance) -> Non
     assert instance.starts() == [f"train {folder}/mine.yaml"]
     assert (folder / "mine.yaml").read_text() == "name: mine\nlanguage: de\n"
     assert (folder / "my-base.yaml").read_text() == "name: my-base\n"
+    instance.start(EXP="mine")  # from a shell, which has EXP of /etc/environment and no more
+    instance.wait_for_starts(2)
+    assert instance.starts()[1] == instance.starts()[0]

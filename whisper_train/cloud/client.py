@@ -97,7 +97,7 @@ def find_problem(stderr: str, environment: Mapping[str, str]) -> str | None:
             f" right to rent at {KEYS_PAGE} and write it to .env"
         )
     if status == 429:
-        return "Vast.ai: too many requests; wait a minute and try again"
+        return f"Vast.ai: too many requests ({without_secrets(message, environment)}); wait, then try again"
     if message:
         return f"Vast.ai: {without_secrets(message, environment)}" + (f" (status {status})" if status else "")
     if re.search(r"ConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|SSLError", stderr):

@@ -34,6 +34,9 @@ def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
 
 
 job_argument = click.argument("job")
+label_argument = click.argument(
+    "job", callback=lambda context, parameter, value: value.removesuffix(".yaml").split("/")[-1]
+)
 yes_option = click.option("--yes", is_flag=True, help="do not ask")
 id_option = click.option("--id", "number", type=int, help="which instance, when several train the job")
 image_options = options(
@@ -119,7 +122,7 @@ def launch(
         need, image=image, mode=mode, bid=bid, stop_when_done=stop_when_done, environment=environment
     )
     user = find_user(environment)
-    found = find_offer(offer, need, bid=bid is not None, environment=environment)
+    found = find_offer(offer, need, bid=bid, environment=environment)
     click.echo(f"{need}\nimage {image}, {mode} mode{', stops itself at the end' if stop_when_done else ''}")
     if len(need.jobs) > 1:
         click.echo(
@@ -138,7 +141,7 @@ def launch(
 
 
 @vast.command()
-@job_argument
+@label_argument
 @id_option
 @click.option("--tail", type=click.IntRange(min=1), default=100, show_default=True, help="lines")
 @exits
@@ -153,7 +156,7 @@ def logs(job: str, number: int | None, tail: int) -> None:
 
 
 @vast.command()
-@job_argument
+@label_argument
 @id_option
 @exits
 def fetch(job: str, number: int | None) -> None:
@@ -168,7 +171,7 @@ def fetch(job: str, number: int | None) -> None:
 
 
 @vast.command()
-@job_argument
+@label_argument
 @id_option
 @yes_option
 @exits
@@ -215,10 +218,10 @@ def read_need(
 
 def show_cost(offer: Mapping[str, Any], cost: Any, need: "Need", user: Mapping[str, Any]) -> None:
     """Says what an offer costs, an hour and for as long as the disk exists."""
-    from whisper_train.cloud.offers import HOURS_PER_MONTH, number
+    from whisper_train.cloud.offers import HOURS_PER_MONTH, number_of
 
     place = offer.get("geolocation") or "an unnamed place"
-    memory = number(offer, "gpu_ram") / 1000
+    memory = number_of(offer, "gpu_ram") / 1000
     click.echo(f"offer {offer['id']}: {offer.get('num_gpus')} × {offer.get('gpu_name')} with {memory:.0f} GB, {place}")
     if offer.get("num_gpus") != need.gpus or memory < need.gpu_gb:
         click.echo("note: this is less, or other, than the machine profile is written for")
@@ -228,7 +231,7 @@ def show_cost(offer: Mapping[str, Any], cost: Any, need: "Need", user: Mapping[s
     click.echo(
         f"  ${cost.disk:.3f} an hour: {need.disk_gb} GB of disk, ${month:.2f} a month, stopped or not, until destroyed"
     )
-    down, up = number(offer, "inet_down_cost"), number(offer, "inet_up_cost")
+    down, up = number_of(offer, "inet_down_cost"), number_of(offer, "inet_up_cost")
     click.echo(f"  ${down:.3f} a GB down, ${up:.3f} a GB up: traffic, the image and the results among it")
     click.echo(f"  ${cost.together:.3f} an hour together: {last(CREDIT_EXAMPLE, cost.together)}")
     credit = user.get("credit", user.get("balance"))

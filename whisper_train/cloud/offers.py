@@ -38,12 +38,12 @@ def search_offers(need: Need, *, bid: bool, limit: int, environment: Mapping[str
     return sorted(offers, key=lambda offer: hourly(offer, bid=bid))
 
 
-def find_offer(number: int, need: Need, *, bid: bool, environment: Mapping[str, str]) -> Offer:
+def find_offer(number: int, need: Need, *, bid: float | None, environment: Mapping[str, str]) -> Offer:
     """The offer called `number`, priced with the disk of the job; raises UserError when it is gone or too small.
 
     A smaller GPU than the profile is written for is the user's choice; a disk cannot grow later.
     """
-    answer = call_json(environment, "search", "offers", f"id={number}", "--no-default", *common(need, bid))
+    answer = call_json(environment, "search", "offers", f"id={number}", "--no-default", *common(need, bid is not None))
     offers = [offer for offer in rows_of(answer, "search offers") if offer.get("id") == number]
     if not offers or offers[0].get("rentable") is False:
         raise UserError(f"OFFER: {number}: is not for rent any more; list others with make vast-offers")
@@ -53,6 +53,8 @@ def find_offer(number: int, need: Need, *, bid: bool, environment: Mapping[str, 
             f"OFFER: {number}: has {float(offer.get('disk_space') or 0):.0f} GB of disk, {need.disk_gb} are asked for;"
             " take another offer, or a smaller DISK="
         )
+    if bid is not None and bid < number_of(offer, "min_bid"):
+        raise UserError(f"BID: {bid:g}: offer {number} takes {number_of(offer, 'min_bid'):.3f} $ an hour at least")
     return offer
 
 
@@ -78,16 +80,16 @@ def make_table(offers: Sequence[Offer], *, bid: bool) -> str:
             (
                 str(offer.get("id")),
                 f"{offer.get('num_gpus')} × {offer.get('gpu_name')}",
-                f"{number(offer, 'gpu_ram') / 1000:.0f}",
-                f"{number(offer, 'cpu_ram') / 1000:.0f}",
-                f"{number(offer, 'disk_space'):.0f}",
-                f"{number(offer, 'inet_down'):.0f}",
-                f"{number(offer, 'inet_up'):.0f}",
+                f"{number_of(offer, 'gpu_ram') / 1000:.0f}",
+                f"{number_of(offer, 'cpu_ram') / 1000:.0f}",
+                f"{number_of(offer, 'disk_space'):.0f}",
+                f"{number_of(offer, 'inet_down'):.0f}",
+                f"{number_of(offer, 'inet_up'):.0f}",
                 str(offer.get("geolocation") or "-"),
-                f"{number(offer, 'reliability2', 'reliability'):.1%}",
+                f"{number_of(offer, 'reliability2', 'reliability'):.1%}",
                 f"{hourly(offer, bid=bid):.3f}",
-                f"{number(offer, 'storage_cost'):.2f}",
-                f"{number(offer, 'inet_down_cost'):.3f}, {number(offer, 'inet_up_cost'):.3f}",
+                f"{number_of(offer, 'storage_cost'):.2f}",
+                f"{number_of(offer, 'inet_down_cost'):.3f}, {number_of(offer, 'inet_up_cost'):.3f}",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -95,7 +97,7 @@ def make_table(offers: Sequence[Offer], *, bid: bool) -> str:
     return "\n".join(lines)
 
 
-def number(offer: Offer, *names: str) -> float:
+def number_of(offer: Offer, *names: str) -> float:
     """The first of the fields `names` that the offer has; 0 when the API left them all out."""
     return next((float(offer[name]) for name in names if offer.get(name) is not None), 0.0)
 
@@ -115,6 +117,6 @@ class Cost:
 
 def cost_of(offer: Offer, disk_gb: int, bid: float | None) -> Cost:
     """The cost of `offer` with `disk_gb` GB, at the price `bid` ($ an hour) or on demand."""
-    disk = number(offer, "storage_cost") * disk_gb / HOURS_PER_MONTH
-    machine = bid if bid is not None else max(number(offer, "dph_total") - disk, 0.0)
+    disk = number_of(offer, "storage_cost") * disk_gb / HOURS_PER_MONTH
+    machine = bid if bid is not None else max(number_of(offer, "dph_total") - disk, 0.0)
     return Cost(machine=machine, disk=disk, bid=bid is not None)
