@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.test_commands import refused
+from tests.cloud.asking import refused
 from tests.cloud.vast_server import VastServer, make_instance
 from tests.conftest import RunCli
 

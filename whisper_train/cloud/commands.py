@@ -221,9 +221,11 @@ def show_cost(offer: Mapping[str, Any], cost: Any, need: "Need", user: Mapping[s
     from whisper_train.cloud.offers import HOURS_PER_MONTH, number_of
 
     place = offer.get("geolocation") or "an unnamed place"
-    memory = number_of(offer, "gpu_ram") / 1000
-    click.echo(f"offer {offer['id']}: {offer.get('num_gpus')} × {offer.get('gpu_name')} with {memory:.0f} GB, {place}")
-    if offer.get("num_gpus") != need.gpus or memory < need.gpu_gb:
+    memory = number_of(offer, "gpu_ram")  # MiB
+    click.echo(
+        f"offer {offer['id']}: {offer.get('num_gpus')} × {offer.get('gpu_name')} with {memory / 1024:.0f} GB, {place}"
+    )
+    if offer.get("num_gpus") != need.gpus or memory < need.gpu_gb * 1000:
         click.echo("note: this is less, or other, than the machine profile is written for")
     kind = "machine, your bid (paused while others bid more)" if cost.bid else "machine"
     click.echo(f"  ${cost.machine:.3f} an hour: {kind}")

@@ -69,7 +69,7 @@ def hourly(offer: Offer, *, bid: bool) -> float:
 
 
 def make_table(offers: Sequence[Offer], *, bid: bool) -> str:
-    """The offers as text. Memory and disk in GB, the network in Mb/s, money in $."""
+    """The offers as text. Memory in GiB, disk in GB, the network in Mb/s, money in $."""
     price = "$/h bid from" if bid else "$/h with disk"
     rows: list[tuple[str, ...]] = [
         ("offer", "GPUs", "GB each", "RAM", "disk", "down", "up", "place", "reliable", price, "disk $/GB a month")
@@ -80,8 +80,8 @@ def make_table(offers: Sequence[Offer], *, bid: bool) -> str:
             (
                 str(offer.get("id")),
                 f"{offer.get('num_gpus')} × {offer.get('gpu_name')}",
-                f"{number_of(offer, 'gpu_ram') / 1000:.0f}",
-                f"{number_of(offer, 'cpu_ram') / 1000:.0f}",
+                f"{number_of(offer, 'gpu_ram') / 1024:.0f}",
+                f"{number_of(offer, 'cpu_ram') / 1024:.0f}",
                 f"{number_of(offer, 'disk_space'):.0f}",
                 f"{number_of(offer, 'inet_down'):.0f}",
                 f"{number_of(offer, 'inet_up'):.0f}",
