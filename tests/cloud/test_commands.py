@@ -163,6 +163,8 @@ def test_the_template_is_created_then_updated(vast: VastServer, run_cli: RunCli)
     assert created.body["env"] == "-e EXP=demo -e STOP_WHEN_DONE=0"
     assert (created.body["runtype"], created.body["use_ssh"], created.body["ssh_direct"]) == ("ssh", True, True)
     assert created.body["private"] is True
+    assert created.body["repo"] == "someone/whisper-train"
+    assert created.body["href"] == "https://hub.docker.com/r/someone/whisper-train"
     assert created.body["recommended_disk_space"] == "100"
     assert created.body["extra_filters"]["cuda_max_good"] == {"gte": "13.0"}
     assert HF_TOKEN not in str(created.body)

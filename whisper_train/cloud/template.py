@@ -33,6 +33,9 @@ def template_options(
         f" disk_space>={disk_gb}"
     )
     options = ["--name", template_name(kind), "--image", name, "--image_tag", tag, "--disk_space", str(disk_gb)]
+    host, _, repository = name.partition("/")
+    page = f"hub.docker.com/r/{repository}" if host == "docker.io" else name
+    options += ["--repo", repository, "--href", f"https://{page}"]
     options += ["--env", join_environment(variables), "--search_params", search, *launch_options(mode)]
     return [*options, "--desc", f"whisper-train: {kind}, {mode} mode", "--readme", README]
 
