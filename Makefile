@@ -10,7 +10,16 @@ named = $(if $(EXP),,$(error EXP: name a job, as in: make $@ EXP=demo))
 where = where=$(RUN); case $$where in docker) $(1) ;; local) requirements/install.sh run && $(2) ;; \
   *) echo "error: RUN: $$where: is docker or local" >&2; exit 2 ;; esac
 
+# Vast.ai: what the commands take, from IMAGE, MODE, MACHINE, DISK, BID, ID, YES, STOP_WHEN_DONE and ARGS
+vast := .venv-vast/bin/whisper-train vast
+image = --image "$$(docker/images.sh name $(or $(IMAGE),train))" $(if $(MODE),--mode $(MODE)) \
+  $(if $(filter 1,$(STOP_WHEN_DONE)),--stop-when-done)
+disk = $(if $(DISK),--disk $(DISK))
+id = $(if $(ID),--id $(ID))
+yes = $(if $(filter 1,$(YES)),--yes)
+
 .PHONY: help train check jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
+.PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,8 +58,30 @@ push: ## build and push the images: REGISTRY=docker.io/you [TAG=…] [IMAGE=trai
 pull: ## pull the images: REGISTRY=docker.io/you [TAG=…] [IMAGE=train]
 	@docker/images.sh pull $(IMAGE)
 
+vast-template: vast-setup ## Vast.ai: create or update the template: [IMAGE=train|qat|eval] [MODE=ssh|entrypoint] [EXP=demo]
+	@$(vast) template $(or $(IMAGE),train) $(image) $(disk) $(if $(EXP),--job $(EXP)) $(yes) $(ARGS)
+
+vast-offers: vast-setup ## Vast.ai: machines for a job, with prices: EXP=demo [MACHINE=h200] [DISK=200] [BID=1]
+	@$(named)$(vast) offers $(EXP) $(machine) $(disk) $(if $(BID),--bid) $(ARGS)
+
+vast-launch: vast-setup ## Vast.ai: rent and train: EXP=demo OFFER=… [MACHINE=] [DISK=] [BID=0.2] [STOP_WHEN_DONE=1] [YES=1]
+	@$(named)$(if $(OFFER),,$(error OFFER: name one from make vast-offers EXP=$(EXP)))\
+	$(vast) launch $(EXP) --offer $(OFFER) $(machine) $(disk) $(image) $(if $(BID),--bid $(BID)) $(yes) $(ARGS)
+
+vast-logs: vast-setup ## Vast.ai: what a job's instance says and costs: EXP=demo [ID=…]
+	@$(named)$(vast) logs $(EXP) $(id) $(ARGS)
+
+vast-fetch: vast-setup ## Vast.ai: bring a job's results and logs back: EXP=demo [ID=…]
+	@$(named)$(vast) fetch $(EXP) $(id) $(ARGS)
+
+vast-destroy: vast-setup ## Vast.ai: destroy a job's instance, which ends its costs: EXP=demo [ID=…] [YES=1]
+	@$(named)$(vast) destroy $(EXP) $(id) $(yes) $(ARGS)
+
 setup:
 	@requirements/install.sh run
+
+vast-setup:
+	@requirements/install.sh vast
 
 dev:
 	@requirements/install.sh dev
@@ -71,3 +102,6 @@ lock: ## resolve the locked requirement files anew (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra $${extras//,/ --extra } \
 	    pyproject.toml --constraint requirements/torch.txt --constraint $$file $(ARGS) \
 	  | grep -vE '^(torch|triton|nvidia-|cuda-)' > $$file.new && { echo "$$comment"; cat $$file.new; } > $$file; rm $$file.new; done
+	@file=requirements/vast.txt; comment=$$(sed -n 1p $$file); \
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate requirements/vast.in \
+	  --constraint $$file $(ARGS) > $$file.new && { echo "$$comment"; cat $$file.new; } > $$file; rm $$file.new

@@ -2,6 +2,10 @@
 # What an image runs: whisper-train with the arguments given. With STOP_WHEN_DONE=1, on Vast.ai, the rented instance
 # is stopped when the command has ended, however it ended, unless the instance itself is being stopped.
 set -u
+# A job that vast-launch sent along lies in the environment, in parts: whisper_train/cloud/parcel.py.
+if [ -n "${JOB_000:-}" ]; then
+  PYTHONPATH=/opt/whisper-train /opt/venv/bin/python -m whisper_train.cloud.parcel >/dev/null || exit 2
+fi
 if [ "${STOP_WHEN_DONE:-}" != 1 ]; then
   exec whisper-train "$@"
 fi
@@ -15,5 +19,5 @@ while kill -0 "$job" 2>/dev/null; do # a signal ends `wait` before the job, whic
   wait "$job"
   status=$?
 done
-[ -n "$stopping" ] || /opt/venv/bin/python -m whisper_train.cloud.stop_self
+[ -n "$stopping" ] || PYTHONPATH=/opt/whisper-train /opt/venv/bin/python -m whisper_train.cloud.stop_self
 exit "$status"

@@ -1,10 +1,13 @@
 #!/bin/sh
 # Makes .venv and installs the locked packages into it: install.sh run|dev
+# install.sh vast makes .venv-vast: Vast.ai's client pins packages that training has in other versions.
 # Does nothing when that is what it holds already. PYTHON and TORCH_INDEX choose interpreter and package index.
 set -eu
 cd "$(dirname "$0")/.."
 kind=$1
-stamp=.venv/.installed-$kind
+venv=.venv
+[ "$kind" != vast ] || venv=.venv-vast
+stamp=$venv/.installed-$kind
 cpu_index=https://download.pytorch.org/whl/cpu
 
 find_python() {
@@ -23,7 +26,7 @@ find_torch_index() {
   if [ -n "${TORCH_INDEX:-}" ]; then
     echo "$TORCH_INDEX"
   elif ! command -v nvidia-smi >/dev/null 2>&1 &&
-    .venv/bin/python -c "import urllib.request as r; r.urlopen('$cpu_index/torch/', timeout=5)" 2>/dev/null; then
+    "$venv/bin/python" -c "import urllib.request as r; r.urlopen('$cpu_index/torch/', timeout=5)" 2>/dev/null; then
     echo "$cpu_index"
   fi
 }
@@ -33,18 +36,22 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ]; then
   exit 0
 fi
 python=$(find_python)
-if [ ! -x .venv/bin/pip ]; then
-  if ! "$python" -m venv .venv; then
-    rm -rf .venv
+if [ ! -x "$venv/bin/pip" ]; then
+  if ! "$python" -m venv "$venv"; then
+    rm -rf "$venv"
     echo "error: $python cannot make virtual environments; on Debian and Ubuntu: sudo apt install python3-venv" >&2
     exit 2
   fi
 fi
-echo "setting up .venv (once; a few minutes)"
-torch_index=$(find_torch_index)
-.venv/bin/pip install --quiet --disable-pip-version-check ${torch_index:+--index-url "$torch_index"} \
-  --requirement requirements/torch.txt
+if [ "$kind" = vast ]; then
+  echo "setting up $venv, for Vast.ai (once; half a minute)"
+else
+  echo "setting up $venv (once; a few minutes)"
+  torch_index=$(find_torch_index)
+  "$venv/bin/pip" install --quiet --disable-pip-version-check ${torch_index:+--index-url "$torch_index"} \
+    --requirement requirements/torch.txt
+fi
 # DeepSpeed compiles its operators when they are first used, not here.
-DS_BUILD_OPS=0 .venv/bin/pip install --quiet --disable-pip-version-check --requirement "requirements/$kind.txt"
-.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+DS_BUILD_OPS=0 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "requirements/$kind.txt"
+"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --editable .
 echo "$sum" >"$stamp"

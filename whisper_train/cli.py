@@ -2,34 +2,16 @@
 
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from whisper_train import __version__
-from whisper_train.errors import DONE, FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
+from whisper_train.cloud.commands import vast
+from whisper_train.errors import DONE, WRONG_INPUT, UserError
+from whisper_train.exits import exits
 from whisper_train.paths import read_environment
-
-
-def exits(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Turns what a command returns or raises into an exit status and, for wrong input, one message."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
-        try:
-            sys.exit(command(*args, **options) or 0)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(WRONG_INPUT)
-        except (Stopped, KeyboardInterrupt):
-            sys.exit(STOPPED)
-        except RunFailed as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(FAILED)
-
-    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -168,3 +150,6 @@ def schema(path: Path | None) -> None:
     else:
         make_directory(path.absolute().parent, named_by="schema")
         write_text(path, job_schema())
+
+
+main.add_command(vast)

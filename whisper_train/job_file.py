@@ -12,6 +12,7 @@ import yaml
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_errors import Layer, validate
+from whisper_train.paths import find_config_dir
 from whisper_train.training_settings import DEFAULTS
 
 # The keys of a source, and of the job, that hold a path; relative ones are relative to the file they stand in.
@@ -117,6 +118,25 @@ def suggest_file(name: str, folder: Path) -> str:
     if near:
         return f"; did you mean {near[0]}?"
     return f"; there are {', '.join(names)}" if names else ""
+
+
+def find_job(name: str, environment: Mapping[str, str]) -> Path:
+    """The file of a job given as a name in jobs/ or a path; raises UserError with the nearest name."""
+    folder = find_config_dir(environment)
+    path = find_file(name, [folder], ".yaml")
+    if path is None:
+        raise UserError(f"{name}: no such job in {display(folder)}{suggest_file(name, folder)}")
+    return path
+
+
+def find_base_job(job: Job, folders: Sequence[Path]) -> Path:
+    """The file of the job that `job` starts from; raises UserError with the nearest name."""
+    base = job.base.removeprefix("job:")
+    path = find_file(base, folders, ".yaml")
+    if path is None:
+        near = suggest_file(base, folders[0])
+        raise UserError(f"{job.name}: base: {job.base}: no such job in {display(folders[0])}{near}")
+    return path
 
 
 class StrictLoader(yaml.SafeLoader):

@@ -15,7 +15,7 @@ from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluation.results import judge_goal
 from whisper_train.job import MAX_LABEL_TOKENS, Job
-from whisper_train.job_file import display, dump_job, find_file, load_job, suggest_file
+from whisper_train.job_file import display, dump_job, find_base_job, find_job, load_job
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import (
@@ -34,15 +34,6 @@ from whisper_train.run_log import open_log, print_line
 from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
 
 EXIT_STATUS = {DONE: EXIT_DONE, GOAL_MISSED: EXIT_GOAL_MISSED, STOPPED: EXIT_STOPPED}
-
-
-def find_job(name: str, environment: Mapping[str, str]) -> Path:
-    """The file of a job given as a name in jobs/ or a path; raises UserError with the nearest name."""
-    folder = find_config_dir(environment)
-    path = find_file(name, [folder], ".yaml")
-    if path is None:
-        raise UserError(f"{name}: no such job in {display(folder)}{suggest_file(name, folder)}")
-    return path
 
 
 def resolve(
@@ -85,16 +76,6 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
                 print_line(f"{each.name} missed its goal, so {jobs[number].name} does not start from it")
             return status
     return status
-
-
-def find_base_job(job: Job, folders: Sequence[Path]) -> Path:
-    """The file of the job that `job` starts from; raises UserError with the nearest name."""
-    base = job.base.removeprefix("job:")
-    path = find_file(base, folders, ".yaml")
-    if path is None:
-        near = suggest_file(base, folders[0])
-        raise UserError(f"{job.name}: base: {job.base}: no such job in {display(folders[0])}{near}")
-    return path
 
 
 def run_folder_status(name: str, environment: Mapping[str, str]) -> str | None:
