@@ -8,13 +8,28 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whisper_train.errors import DONE, FAILED, UserError
+from whisper_train.errors import DONE as EXIT_DONE
+from whisper_train.errors import FAILED as EXIT_FAILED
+from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.paths import find_directories, make_directory, read_json
-from whisper_train.run_folder import LAUNCHER_LOCK, RANKS_LOCK, RUNNING, is_locked, read_holder, run_folder
+from whisper_train.run_folder import (
+    DONE,
+    FAILED,
+    GOAL_MISSED,
+    LAUNCHER_LOCK,
+    RANKS_LOCK,
+    RUNNING,
+    TRAINED,
+    is_locked,
+    locked,
+    read_holder,
+    run_folder,
+)
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
 CONSOLE = "console.log"  # what a job in the background prints, its errors too
+BACKGROUND_LOCK = ".background.lock"  # beside it; held from the first moment on, and while bases of the job are trained
 
 
 def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -23,43 +38,76 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
     Raises UserError when the job is running already.
     """
     folder = run_folder(job, find_directories(environment))
-    if is_running(folder.path):
-        raise UserError(f"{job.name}: is running already as {read_holder(folder.path / LAUNCHER_LOCK)}")
+    if holder := find_holder(folder.path, folder.logs):
+        raise UserError(f"{job.name}: is running already as {holder}; end it first: make stop EXP={job.name}")
     make_directory(folder.logs, named_by="LOG_DIR")
-    with (folder.logs / CONSOLE).open("w") as console:
+    lock = folder.logs / BACKGROUND_LOCK
+    ready, started = os.pipe()
+    with (folder.logs / CONSOLE).open("w") as console, os.fdopen(ready) as until:
         process = subprocess.Popen(
-            [sys.executable, "-m", "whisper_train", *arguments],
+            [sys.executable, "-m", "whisper_train.running", str(lock), str(started), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[started],
         )
+        os.close(started)
+        until.read()  # ends when the process holds the lock: from then on ps, logs and stop find it
     print(f"{job.name}: runs in the background as process {process.pid}")
     print(f"follow it: make logs EXP={job.name}; end it after a checkpoint: make stop EXP={job.name}")
 
 
-def is_running(folder: Path) -> bool:
-    return is_locked(folder / LAUNCHER_LOCK) or is_locked(folder / RANKS_LOCK)
+def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> None:
+    """What start_detached starts: the command line again, under the lock of jobs in the background."""
+    from whisper_train.cli import main
+
+    try:
+        with locked(lock):
+            os.close(started)
+            sys.argv[1:] = arguments
+            main(prog_name="whisper-train")
+    except UserError as error:  # started twice at the same moment
+        sys.exit(f"error: {error}")
+
+
+def find_holder(folder: Path, logs: Path) -> str | None:
+    """Who runs the job now: its launcher, what started that in the background, or ranks that outlived both."""
+    for lock in (folder / LAUNCHER_LOCK, logs / BACKGROUND_LOCK, folder / RANKS_LOCK):
+        if is_locked(lock):
+            return read_holder(lock)
+    return None
 
 
 def list_runs(environment: Mapping[str, str]) -> str:
     """A line for every run under MODEL_DIR: its status, who runs it, and the last line of its log."""
     directories = find_directories(environment)
     lines = [("JOB", "STATUS", "RUNS AS", "LAST LINE")]
-    for file in sorted(directories.models.glob("*/run.json")):
-        status, running = read_json(file).get("status", "new"), is_running(file.parent)
-        if status == RUNNING and not running:
+    names = {file.parent.name for file in directories.models.glob("*/run.json")}
+    names |= {file.parent.name for file in directories.logs.glob(f"*/{BACKGROUND_LOCK}") if is_locked(file)}
+    for name in sorted(names):
+        folder, logs = directories.models / name, directories.logs / name
+        status, holder = read_status(folder), find_holder(folder, logs)
+        if status == RUNNING and not holder:
             status = "interrupted"
-        holder = read_holder(file.parent / LAUNCHER_LOCK) if running else "-"
-        lines.append((file.parent.name, status, holder, last_line(directories.logs / file.parent.name)))
+        elif holder and status not in (RUNNING, TRAINED):
+            status = "starting"  # or its base is trained first
+        lines.append((name, status, holder or "-", last_line(logs)))
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in lines
     )
 
 
+def read_status(folder: Path) -> str:
+    path = folder / "run.json"
+    return str(read_json(path).get("status", "new")) if path.is_file() else "new"
+
+
 def newest_log(logs: Path) -> Path | None:
-    """training.log or what a job in the background printed, whichever was written to last."""
+    """training.log, or what a job in the background prints while it runs or where that was written to last."""
+    if is_locked(logs / BACKGROUND_LOCK):
+        return logs / CONSOLE
     files = [path for path in (logs / "training.log", logs / CONSOLE) if path.is_file() and path.stat().st_size]
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -88,30 +136,40 @@ def follow_log(name: str, environment: Mapping[str, str]) -> int:
         raise UserError(f"{name}: has no log in {logs} yet")
     with log.open(encoding="utf-8", errors="replace") as file:
         while True:
-            running = is_running(folder)  # asked first: what is written after it is read in the next round
+            running = find_holder(folder, logs)  # asked first: what is written after it is read in the next round
             print(file.read(), end="", flush=True)
             if not running:
-                return DONE
+                return EXIT_DONE
             time.sleep(0.5)
 
 
 def stop_run(name: str, environment: Mapping[str, str]) -> int:
     """Asks a job to save and leave, and waits until it has; raises UserError when it does not run here."""
-    folder, _ = find_run(name, environment)
-    if not is_running(folder):
+    folder, logs = find_run(name, environment)
+    holder = find_holder(folder, logs)
+    if holder is None:
         raise UserError(f"{folder.name}: is not running; whisper-train ps lists the runs")
-    holder = read_holder(folder / LAUNCHER_LOCK)
     kind, _, rest = holder.partition(" ")
     if kind != "process" or not rest.endswith(f" on {os.uname().nodename}"):
         raise UserError(f"{folder.name}: runs as {holder}; stop it there (make stop EXP={folder.name} RUN=docker)")
     print(f"{folder.name}: saving, then stopping (up to {STOP_SECONDS:.0f} s)", flush=True)
-    os.kill(int(rest.split()[0]), signal.SIGTERM)
+    try:
+        os.kill(int(rest.split()[0]), signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError as error:
+        raise UserError(f"{folder.name}: runs as {holder}, of another user, who can stop it") from error
     deadline = time.monotonic() + STOP_SECONDS
-    while is_running(folder):
+    while find_holder(folder, logs):
         if time.monotonic() > deadline:
             print(f"{folder.name}: still saving as {holder}; its newest complete checkpoint stays in any case")
-            return FAILED
+            return EXIT_FAILED
         time.sleep(0.1)
-    status = read_json(folder / "run.json").get("status", "new") if (folder / "run.json").is_file() else "new"
-    print(f"{folder.name}: {status}; make train EXP={folder.name} goes on from there")
-    return DONE
+    status = read_status(folder)
+    ended = status in (DONE, GOAL_MISSED, FAILED)
+    print(f"{folder.name}: {status if ended else f'stopped; make train EXP={folder.name} goes on from there'}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_in_background(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
