@@ -24,7 +24,7 @@ def engine_answers() -> bool:
 
 
 def docker(*arguments: str, check: bool = True, **options: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=check, timeout=1200, **options)
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=check, timeout=600, **options)
 
 
 def output_of(*arguments: str) -> str:

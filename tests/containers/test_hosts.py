@@ -31,7 +31,7 @@ def start(project: Project, job: str) -> None:
 
 def ended(project: Project, host: str) -> int:
     """Waits for the end of a host's container and returns its exit status."""
-    return int(docker("wait", f"{project.name}-{host}", timeout=300).stdout)
+    return int(docker("wait", f"{project.name}-{host}").stdout)
 
 
 def said(project: Project, host: str) -> str:
