@@ -143,6 +143,11 @@ release_tag() {
 image_name() { say "${REGISTRY:+$REGISTRY/}whisper-train:$1-$2"; }
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
+# Removes what a build of ours has just replaced, and nothing else: images without a name that carry our title.
+remove_replaced() {
+  docker image prune --force --filter "label=org.opencontainers.image.title=whisper-train $1" >/dev/null
+}
+
 # Exports what the build needs. Without a GPU the CPU's torch saves gigabytes, where its index can be reached.
 find_build_settings() {
   VERSION=$(version) COMMIT=$(commit)

@@ -21,6 +21,7 @@ build() {
   for target in "$@"; do
     say "building $(image_name "$target" "$tag")"
     IMAGE_TAG=$tag compose build "$target" || fail "$target: the build failed; its message is above"
+    remove_replaced "$target"
   done
 }
 

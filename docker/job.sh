@@ -41,6 +41,7 @@ ensure_image() {
     say "this is the first time: several minutes, and gigabytes"
     compose build "$service" || fail "$image: the build failed; its message is above"
   fi
+  remove_replaced "$service"
 }
 
 start() {
