@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import FAILED as EXIT_FAILED
-from whisper_train.errors import UserError
+from whisper_train.errors import Stopped, UserError
 from whisper_train.job import Job
 from whisper_train.paths import find_directories, make_directory, read_json
 from whisper_train.run_folder import (
@@ -62,6 +63,7 @@ def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> Non
     """What start_detached starts: the command line again, under the lock of jobs in the background."""
     from whisper_train.cli import main
 
+    signal.signal(signal.SIGTERM, leave)  # while it trains, launch.py answers
     try:
         with locked(lock):
             os.close(started)
@@ -69,6 +71,11 @@ def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> Non
             main(prog_name="whisper-train")
     except UserError as error:  # started twice at the same moment
         sys.exit(f"error: {error}")
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Before and after training: unwinds, which ends the processes of the audit too, and leaves the status stopped."""
+    raise Stopped
 
 
 def find_holder(folder: Path, logs: Path) -> str | None:
@@ -166,8 +173,11 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
             return EXIT_FAILED
         time.sleep(0.1)
     status = read_status(folder)
-    ended = status in (DONE, GOAL_MISSED, FAILED)
-    print(f"{folder.name}: {status if ended else f'stopped; make train EXP={folder.name} goes on from there'}")
+    if status in (DONE, GOAL_MISSED, FAILED):
+        print(f"{folder.name}: {status}")
+    else:
+        ended = "interrupted before there was anything to save" if status == RUNNING else "stopped"
+        print(f"{folder.name}: {ended}; make train EXP={folder.name} goes on from there")
     return EXIT_DONE
 
 
