@@ -1,6 +1,7 @@
 """The audit before training: every clip it drops is counted and named, and it never ends in half a result."""
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from tests.conftest import TINY_ARCHITECTURE, MakeWav
 from whisper_train.data.audit import REASONS
-from whisper_train.data.index import Index, write_index
+from whisper_train.data.index import Index, shorten, write_index
 from whisper_train.data.prepare import fingerprint_of, prepare_data
 from whisper_train.errors import UserError
 from whisper_train.job import Job
@@ -56,7 +57,7 @@ class Audited:
         return dict(self.audit["sets"][name]["dropped"])
 
     def kept(self, name: str) -> list[str]:
-        return [row["id"] for row in Index(self.folder / f"{name}.arrow")]
+        return [row["id"] for row in Index(self.folder / f"{name}.arrow", cache=None)]
 
     @property
     def named(self) -> list[dict[str, str]]:
@@ -151,7 +152,7 @@ def test_a_duplicate_is_found_across_sources(place: Path, make_wav: MakeWav) -> 
 
     result = Audited(make_job([first, second], [evaluated], max_dropped_fraction=0.5), place / "data")
 
-    index = Index(place / "data" / "train.arrow")
+    index = Index(place / "data" / "train.arrow", cache=None)
     assert [(row["id"], row["source"]) for row in index] == [("0.wav", 0), ("1.wav", 1)]
     assert result.dropped("train") == {"duplicate": 1}
 
@@ -283,7 +284,7 @@ def test_an_index_gives_back_what_it_was_given(place: Path) -> None:
 
     assert write_index(place / "x.arrow", iter(rows)) == 2_500
 
-    index = Index(place / "x.arrow")
+    index = Index(place / "x.arrow", cache=None)
     assert len(index) == 2_500
     assert index[1_234] == rows[1_234]
     assert list(index) == rows
@@ -293,7 +294,7 @@ def test_an_index_gives_back_what_it_was_given(place: Path) -> None:
 def test_an_empty_index_is_an_index(place: Path) -> None:
     write_index(place / "x.arrow", [])
 
-    assert len(Index(place / "x.arrow")) == 0
+    assert len(Index(place / "x.arrow", cache=None)) == 0
 
 
 # Real recordings.
@@ -323,3 +324,17 @@ def test_every_clip_of_a_real_corpus_is_accounted_for(place: Path, speech: Path)
         counted = audit["sets"][name]
         assert counted["clips"] == counts[split]
         assert counted["kept"] + sum(counted["dropped"].values()) == counts[split]
+
+
+# Where the audio lies.
+
+
+def test_a_path_in_the_cache_is_found_where_the_cache_lies_now(place: Path) -> None:
+    """A run goes on in a container, where CACHE_DIR is /cache, and outside again."""
+    inside, outside = Path("/cache"), place / "cache"
+    audios = ["/cache/synthetic/1.flac", "/cachet/2.flac", "/mnt/speech/3.flac"]
+    write_index(place / "x.arrow", [{"id": audio, "audio": shorten(audio, inside)} for audio in audios])
+    assert [row["audio"] for row in Index(place / "x.arrow", inside)] == audios
+    there = pickle.loads(pickle.dumps(Index(place / "x.arrow", outside)))
+    assert there[0]["audio"] == str(outside / "synthetic" / "1.flac")
+    assert [there[1]["audio"], there[2]["audio"]] == audios[1:]

@@ -27,7 +27,7 @@ def make_index(path: Path, sources: list[int], **columns: list[Any]) -> Index:
         row |= {"speaker": "", "row_group": -1, "row": -1, "source": source, "seconds": 1.0, "audio_hash": number + 1}
         rows.append(row | {name: values[number] for name, values in columns.items()})
     write_index(path, rows)
-    return Index(path)
+    return Index(path, cache=None)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
-"""What exit status an exception becomes."""
+"""What exit status an exception becomes, and SIGTERM as an exception where nothing else answers it."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,3 +30,17 @@ def exits(command: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(FAILED)
 
     return wrapped
+
+
+@contextmanager
+def unwinding_on_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM raises Stopped: what is open is closed, and the processes that read data end too."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

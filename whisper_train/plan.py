@@ -16,6 +16,7 @@ from whisper_train.run_folder import RunFolder
 class RunPlan:
     job: Job
     folder: RunFolder
+    cache: Path
     base: str  # hub id or folder
     layout: Layout
     deepspeed: dict[str, Any] | None
@@ -27,6 +28,7 @@ def write_plan(plan: RunPlan, path: Path) -> None:
     facts = {
         "folder": str(plan.folder.path),
         "logs": str(plan.folder.logs),
+        "cache": str(plan.cache),
         "base": plan.base,
         "layout": asdict(plan.layout),
         "deepspeed": plan.deepspeed,
@@ -46,6 +48,7 @@ def read_plan(path: Path) -> RunPlan:
     return RunPlan(
         job=load_resolved(folder.path / "job.yaml"),
         folder=folder,
+        cache=Path(facts["cache"]),
         base=facts["base"],
         layout=Layout(**facts["layout"]),
         deepspeed=facts["deepspeed"],

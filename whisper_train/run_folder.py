@@ -3,6 +3,7 @@
 import fcntl
 import os
 import platform
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ PACKAGES = (
 )
 
 LAUNCHER_LOCK = ".lock"
+FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process; fcntl(2)
 RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed launcher for as long as they save
 
 # What may change between a run and its continuation without making it another run.
@@ -141,12 +143,10 @@ def is_locked(path: Path) -> bool:
     """Whether another process holds the lock file `path`."""
     if not path.is_file():
         return False
-    with path.open("a+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with path.open() as file:  # asked for, never taken: a job that starts at this moment must not find it held
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+    return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def check_same_job(job: Job, folder: RunFolder) -> None:
@@ -209,7 +209,16 @@ def git_commit() -> str | None:
     """
     if built_from := os.environ.get("WHISPER_TRAIN_COMMIT"):
         return built_from
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty=+",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):

@@ -14,6 +14,7 @@ from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluation.results import judge_goal
+from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display, dump_job, find_base_job, find_job, load_job
 from whisper_train.launch import find_hosts, launch
@@ -103,8 +104,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
         return EXIT_STATUS[finish_again(job, folder)] if hosts.rank == 0 else EXIT_STATUS[before["status"]]
     if hosts.rank > 0:
-        return EXIT_STATUS[launch(follower_plan(job, layout, folder), hosts, print_line)]
-    with opened(job, folder):
+        return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
+    with opened(job, folder), unwinding_on_sigterm():
         make_directory(directories.cache, named_by="CACHE_DIR")
         if before.get("status") == TRAINED and has_more_to_do(job, folder):
             folder.update(status=STOPPED)
@@ -125,7 +126,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
                 folder.update(status=STOPPED)
             return EXIT_STATUS[status]
         publish(job, folder)
-        say(f"next, hear what it hears:\n  {next_command(job, folder, environment)}")
+        say(f"next, hear what it hears:\n  {next_command(job, folder, directories.cache, environment)}")
         return EXIT_STATUS[status]
 
 
@@ -185,9 +186,9 @@ def has_more_to_do(job: Job, folder: RunFolder) -> bool:
     return any(job.training.get(key, -1) > asked.get(key, -1) for key in ("max_steps", "num_train_epochs"))
 
 
-def follower_plan(job: Job, layout: Layout, folder: RunFolder) -> RunPlan:
+def follower_plan(job: Job, layout: Layout, folder: RunFolder, cache: Path) -> RunPlan:
     """The plan of a host that is not the first: its ranks read the first one's from the shared MODEL_DIR."""
-    return RunPlan(job=job, folder=folder, base=job.base, layout=layout, deepspeed=None, checkpoint=None)
+    return RunPlan(job=job, folder=folder, cache=cache, base=job.base, layout=layout, deepspeed=None, checkpoint=None)
 
 
 def prepare(
@@ -237,7 +238,15 @@ def prepare(
         if make_resumable(checkpoint, layout, deepspeed is not None, say):
             deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
     folder.update(data=digests)
-    return RunPlan(job=job, folder=folder, base=base, layout=layout, deepspeed=deepspeed, checkpoint=checkpoint)
+    return RunPlan(
+        job=job,
+        folder=folder,
+        cache=directories.cache,
+        base=base,
+        layout=layout,
+        deepspeed=deepspeed,
+        checkpoint=checkpoint,
+    )
 
 
 def missing_manifests(job: Job) -> list[str]:
@@ -287,9 +296,9 @@ def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
     return str(folder.new_base)
 
 
-def next_command(job: Job, folder: RunFolder, environment: Mapping[str, str]) -> str:
+def next_command(job: Job, folder: RunFolder, cache: Path, environment: Mapping[str, str]) -> str:
     """A line to paste that transcribes a clip of the first eval set (or one's own file) with the new model."""
-    clip = Index(index_path(folder.data, f"eval.{next(iter(job.data.eval))}"))[0]
+    clip = Index(index_path(folder.data, f"eval.{next(iter(job.data.eval))}"), cache)[0]
     audio = display(Path(clip["audio"])) if clip["row_group"] < 0 else "your.wav"
     model, python = display(folder.path), environment.get("PYTHON_COMMAND") or display(Path(sys.executable))
     return (

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import FAILED as EXIT_FAILED
-from whisper_train.errors import Stopped, UserError
+from whisper_train.errors import UserError
+from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
 from whisper_train.paths import find_directories, make_directory, read_json
 from whisper_train.run_folder import (
@@ -63,19 +63,13 @@ def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> Non
     """What start_detached starts: the command line again, under the lock of jobs in the background."""
     from whisper_train.cli import main
 
-    signal.signal(signal.SIGTERM, leave)  # while it trains, launch.py answers
     try:
-        with locked(lock):
+        with locked(lock), unwinding_on_sigterm():  # while its base is looked for; the job itself answers later
             os.close(started)
             sys.argv[1:] = arguments
             main(prog_name="whisper-train")
     except UserError as error:  # started twice at the same moment
         sys.exit(f"error: {error}")
-
-
-def leave(number: int, frame: FrameType | None) -> None:
-    """Before and after training: unwinds, which ends the processes of the audit too, and leaves the status stopped."""
-    raise Stopped
 
 
 def find_holder(folder: Path, logs: Path) -> str | None:

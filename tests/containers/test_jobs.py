@@ -151,3 +151,16 @@ def test_a_closed_terminal_leaves_a_job_running_and_ctrl_c_stops_it_after_saving
     else:
         assert "Error 143" in output, output
     assert project.facts("long")["status"] == "stopped"
+
+
+def test_a_run_goes_on_outside_of_containers(project: Project) -> None:
+    """CACHE_DIR lies elsewhere inside, and synthetic speech lies in it."""
+    job = write_long_job(project.base)
+    project.make("train", f"EXP={job}", "DETACH=1")
+    wait_until(lambda: "step 20/" in project.log("long"))
+    project.make("stop", f"EXP={job}")
+    assert "resuming from checkpoint-" in run_locally(job, project.base)
+    whole = write_long_job(project.base, "whole")
+    run_locally(whole, project.base)
+    weights = [(project.base / "models" / name / "model.safetensors").read_bytes() for name in ("long", "whole")]
+    assert weights[0] == weights[1]

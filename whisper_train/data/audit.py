@@ -20,7 +20,7 @@ import numpy as np
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
 from whisper_train.data.clip import Clip
-from whisper_train.data.index import Index, write_index
+from whisper_train.data.index import Index, shorten, write_index
 from whisper_train.data.read import AudioReader
 from whisper_train.paths import written_whole
 
@@ -104,6 +104,7 @@ def audit_set(
     streamed: Sequence[bool],
     limits: Limits,
     workers: int,
+    cache: Path,
     drop: Callable[[Clip | dict[str, Any], str, str], None],
 ) -> Tally:
     """Writes the usable clips to the index `path` and calls `drop(clip, reason, detail)` for the others.
@@ -121,7 +122,8 @@ def audit_set(
                 tally.dropped[problem[0]] += 1
                 drop(clip, *problem)
                 continue
-            yield {**asdict(clip), "seconds": finding.seconds, "audio_hash": finding.audio_hash}
+            found = {"seconds": finding.seconds, "audio_hash": finding.audio_hash}
+            yield {**asdict(clip), "audio": shorten(clip.audio, cache), **found}
 
     with written_whole(path) as temporary:
         write_index(temporary, rows())
@@ -155,7 +157,7 @@ def drop_repeats(
     path: Path, tally: Tally, others: np.ndarray, drop: Callable[[Clip | dict[str, Any], str, str], None]
 ) -> None:
     """Rewrites the index `path` without clips whose audio comes twice or is among the hashes `others` (of eval)."""
-    index = Index(path)
+    index = Index(path, cache=None)
     hashes = index.column("audio_hash")
     known = hashes != 0
     first = np.zeros(len(hashes), dtype=bool)

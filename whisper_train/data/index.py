@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
     ]
 )
 ROWS_PER_BATCH = 1_000
+IN_CACHE = "cache:"  # begins a path under CACHE_DIR, which lies elsewhere in a container than outside
 
 
 def write_index(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -43,11 +44,18 @@ def write_index(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count + len(batch)
 
 
-class Index:
-    """Random access to the rows of an index file."""
+def shorten(audio: str, cache: Path) -> str:
+    """The path `audio` as an index holds it: one under the folder `cache` does not name it."""
+    folder = f"{cache}/"
+    return f"{IN_CACHE}{audio.removeprefix(folder)}" if audio.startswith(folder) else audio
 
-    def __init__(self, path: Path) -> None:
+
+class Index:
+    """Random access to the rows of an index file; `cache` is CACHE_DIR now, None leaves paths as they stand."""
+
+    def __init__(self, path: Path, cache: Path | None) -> None:
         self.path = path
+        self.cache = cache
         self.table = self.map_file()
 
     def map_file(self) -> pa.Table:
@@ -58,20 +66,24 @@ class Index:
         return int(self.table.num_rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = self.table.slice(position, 1).to_pylist()
-        return rows[0]
+        return self.expand(self.table.slice(position, 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.table.to_batches(max_chunksize=ROWS_PER_BATCH):
-            yield from batch.to_pylist()
+            yield from map(self.expand, batch.to_pylist())
+
+    def expand(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self.cache is not None and row["audio"].startswith(IN_CACHE):
+            row["audio"] = f"{self.cache}/{row['audio'].removeprefix(IN_CACHE)}"
+        return row
 
     def column(self, name: str) -> np.ndarray:
         """One numeric column as an array of shape (clips,)."""
         return np.asarray(self.table.column(name).to_numpy())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "cache": self.cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
+        self.path, self.cache = state["path"], state["cache"]
         self.table = self.map_file()

@@ -90,9 +90,10 @@ def audit_sets(
             streamed=[source.streaming and name == "train" for source in sources],
             limits=limits,
             workers=job.machine.audit_workers or len(os.sched_getaffinity(0)),
+            cache=cache,
             drop=log.in_set(name),
         )
-    evaluated = [Index(index_path(folder, name)).column("audio_hash") for name in sets if name != "train"]
+    evaluated = [Index(index_path(folder, name), cache).column("audio_hash") for name in sets if name != "train"]
     for name in sets:
         others = np.concatenate(evaluated) if name == "train" else np.empty(0, np.uint64)
         drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))

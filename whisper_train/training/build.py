@@ -87,7 +87,7 @@ def open_set(
     plan: RunPlan, name: str, sources: Sequence[Source], encode: Callable[[str, str], list[int]], max_seconds: float
 ) -> ClipDataset:
     columns = [source.audio_column for source in sources]
-    return ClipDataset(Index(index_path(plan.folder.data, name)), columns, encode, max_seconds)
+    return ClipDataset(Index(index_path(plan.folder.data, name), plan.cache), columns, encode, max_seconds)
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:

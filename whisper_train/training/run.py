@@ -145,7 +145,7 @@ def transcribe_sets(model: Any, processor: Any, plan: RunPlan) -> dict[str, dict
     decoding = make_decoding(job, workers=job.machine.dataloader_num_workers)
     texts = {}
     for name, sources in job.data.eval.items():
-        index = Index(index_path(plan.folder.data, f"eval.{name}"))
+        index = Index(index_path(plan.folder.data, f"eval.{name}"), plan.cache)
         columns = [source.audio_column for source in sources]
         texts[name] = transcribe(model, processor, index, columns, choose_clips(index, None), decoding)
     return texts
@@ -160,7 +160,7 @@ def write_results(
     audit = read_json(folder.data / "audit.json")
     results: dict[str, Any] = {"job": job.name, "base": job.base, "sets": {}}
     for name in job.data.eval:
-        index = Index(index_path(folder.data, f"eval.{name}"))
+        index = Index(index_path(folder.data, f"eval.{name}"), plan.cache)
         before = baseline[name] if baseline is not None else None
         results["sets"][name] = set_result(
             index,
