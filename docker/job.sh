@@ -67,10 +67,24 @@ start() {
     fail "$job: the container did not start (make doctor checks this machine): $said"
   say "running in container $name of $image; inside, /models is $MODEL_DIR"
   if [ -n "${DETACH:-}" ]; then
+    tell_early_end "$name"
     say "follow it: make logs EXP=$job; end it after a checkpoint: make stop EXP=$job"
   else
     follow "$name"
   fi
+}
+
+# A mistake in a job shows within seconds: nobody should find it out hours later.
+tell_early_end() {
+  local status
+  for _ in 1 2 3 4 5 6; do
+    sleep 0.5
+    [ "$(state "$1")" = running ] || break
+  done
+  [ "$(state "$1")" != running ] || return 0
+  docker logs "$1"
+  status=$(docker wait "$1")
+  [ "$status" = 0 ] || exit "$status"
 }
 
 # Shows what the container says until it ends, and ends with its status. Ctrl-C asks it to save and stop.

@@ -109,9 +109,7 @@ def test_every_command_and_flag_is_documented(documentation: str) -> None:
 
 
 def test_every_setting_of_env_is_documented(documentation: str) -> None:
-    settings = re.findall(
-        r"^(?:# )?([A-Z_]+)=", (REPOSITORY / ".env.template").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    settings = re.findall(r"^(\w+)=", (REPOSITORY / ".env.template").read_text(encoding="utf-8"), re.MULTILINE)
     assert settings
     assert [setting for setting in settings if not named(setting, documentation)] == []
 

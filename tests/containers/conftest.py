@@ -51,7 +51,7 @@ def build_environment(engine: None) -> dict[str, str]:
     for name in ("MACHINE", "BASE_DIR", "CACHE_DIR", "MODEL_DIR", "LOG_DIR", "IMAGE_TAG", "TAG", "REGISTRY", "RUN"):
         environment.pop(name, None)
     if "BASE_IMAGE" not in environment and docker("image", "inspect", STAND_IN, check=False).returncode == 0:
-        environment |= {"BASE_IMAGE": STAND_IN, "DEVEL_IMAGE": STAND_IN}
+        environment["BASE_IMAGE"] = STAND_IN
     return environment
 
 

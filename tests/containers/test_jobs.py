@@ -41,6 +41,11 @@ def test_a_start_that_cannot_work_is_refused_with_the_way_out(
     assert message in project.make("train", *arguments, expect=2)
 
 
+def test_a_mistake_in_a_detached_job_is_told_at_once(project: Project) -> None:
+    job = write_job(project.base, "mistake", training={"learning_rte": 1})
+    assert "did you mean learning_rate?" in project.make("train", f"EXP={job}", "DETACH=1", expect=2)
+
+
 @pytest.mark.parametrize("command", ["logs", "stop"])
 def test_a_job_that_was_never_started_has_no_container(project: Project, command: str) -> None:
     assert "no container of this job" in project.make(command, "EXP=demo", expect=2)
