@@ -25,10 +25,10 @@ help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETACH=1] [RUN=docker|local] [ARGS='--set …']
-	@$(named)$(call where,docker/job.sh train $(EXP) $(machine) $(ARGS),$(local) train $(EXP) $(machine) $(if $(DETACH),--detach) $(ARGS))
+	@$(named)$(call where,docker/job.sh train "$(EXP)" $(machine) $(ARGS),$(local) train "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
 
 check: setup ## print a job as it would run: EXP=german
-	@$(named)$(local) check $(EXP) $(machine) $(ARGS)
+	@$(named)$(local) check "$(EXP)" $(machine) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done
@@ -37,10 +37,10 @@ ps: ## list the jobs that run or ran here
 	@$(call where,docker/job.sh ps,$(local) ps)
 
 logs: ## follow what a job says: EXP=demo
-	@$(named)$(call where,docker/job.sh logs $(EXP),$(local) logs $(EXP))
+	@$(named)$(call where,docker/job.sh logs "$(EXP)",$(local) logs "$(EXP)")
 
 stop: ## stop a job after a checkpoint; make train goes on with it: EXP=demo
-	@$(named)$(call where,docker/job.sh stop $(EXP),$(local) stop $(EXP))
+	@$(named)$(call where,docker/job.sh stop "$(EXP)",$(local) stop "$(EXP)")
 
 tensorboard: ## show the curves of all jobs on http://127.0.0.1:6006
 	@$(call where,. docker/host.sh && find_settings && make_directories && exec docker compose up tensorboard,\

@@ -67,7 +67,11 @@ find_settings() {
   export CACHE_DIR MODEL_DIR LOG_DIR
   HOST_UID=${HOST_UID:-$(id -u)} HOST_GID=${HOST_GID:-$(id -g)}
   export HOST_UID HOST_GID
+  for name in CONFIG_DIR DATA_DIR; do
+    if [ -n "${!name:-}" ]; then export "$name=$(absolute "${!name}")"; fi
+  done
   PROJECT=${COMPOSE_PROJECT_NAME:-whisper-train}
+  case ${NNODES:=1} in *[!0-9]*) fail "NNODES: $NNODES: must be a whole number" ;; esac
 }
 
 # KiB free where the folder is, or would be.
@@ -126,8 +130,16 @@ check_engine() {
 compose() {
   local files=(--file compose.yaml)
   if has_gpu; then files+=(--file docker/compose/gpu.yaml); fi
-  if [ "${NNODES:-1}" -gt 1 ] && [ -z "${HOSTS_NETWORK:-}" ]; then files+=(--file docker/compose/hosts.yaml); fi
-  docker compose --project-name "$PROJECT" "${files[@]}" "$@"
+  if [ "$NNODES" -gt 1 ]; then files+=(--file docker/compose/hosts.yaml); fi
+  docker compose --project-name "$PROJECT" "${files[@]}" --file <(groups_override) "$@"
+}
+
+# Hands in the caller's other groups: folders may be writable, and recordings readable, by one of them alone.
+groups_override() {
+  local groups
+  groups=$(id -G | tr ' ' ',')
+  if [ "$HOST_UID" != "$(id -u)" ]; then groups=$HOST_GID; fi # another user's ids were asked for
+  printf 'services: {train: &groups {group_add: ["%s"]}, qat: *groups, eval: *groups}\n' "${groups//,/\",\"}"
 }
 
 version() { sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml; }
@@ -148,12 +160,18 @@ remove_replaced() {
   docker image prune --force --filter "label=org.opencontainers.image.title=whisper-train $1" >/dev/null
 }
 
-# Exports what the build needs. Without a GPU the CPU's torch saves gigabytes, where its index can be reached.
+# Exports what the build needs. For this machine alone, without a GPU, the CPU's torch saves gigabytes.
 find_build_settings() {
   VERSION=$(version) COMMIT=$(commit)
-  export VERSION COMMIT
-  if [ -z "${TORCH_INDEX+set}" ] && [ "$1" = local ] && ! has_gpu &&
-    timeout 5 bash -c ': </dev/tcp/download.pytorch.org/443' 2>/dev/null; then
-    export TORCH_INDEX=$CPU_INDEX
-  fi
+  if [ -z "${TORCH_INDEX:-}" ] && [ "$1" = local ] && ! has_gpu; then export TORCH_INDEX=$CPU_INDEX; fi
+  SOURCES=$({
+    echo "$COMMIT ${BASE_IMAGE:-} ${DEVEL_IMAGE:-} ${TORCH_INDEX:-}"
+    find docker requirements whisper_train jobs -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cat
+  } | cksum | cut -d ' ' -f 1)
+  export VERSION COMMIT SOURCES
+}
+
+# Whether the image was built from just these sources: then nothing is built, which works offline too.
+is_current() {
+  [ "$(docker image inspect --format '{{index .Config.Labels "whisper-train.sources"}}' "$1" 2>/dev/null)" = "$SOURCES" ]
 }

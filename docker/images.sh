@@ -11,8 +11,11 @@ need_registry() {
 
 # A tag stands for one state of the sources; changes that are in no commit would pass for that state.
 need_clean() {
-  if [ -n "${DIRTY:-}" ] || [ -z "$(git status --porcelain 2>/dev/null)" ]; then return; fi
-  fail "the working tree has changes that no commit holds (git status); commit them, or push anyway with DIRTY=1"
+  local changes
+  [ "${DIRTY:-}" != 1 ] || return 0
+  changes=$(git status --porcelain) || fail "git cannot tell the state of this tree, and images are called after it; push anyway with DIRTY=1"
+  [ -z "$changes" ] ||
+    fail "the working tree has changes that no commit holds (git status); commit them, or push anyway with DIRTY=1"
 }
 
 build() {

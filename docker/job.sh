@@ -4,43 +4,55 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/host.sh
-STOP_SECONDS=600 # for the last checkpoint; compose.yaml says the same
+STOP_SECONDS=600 # for the last checkpoint; compose.yaml and whisper_train/running.py say the same
+CHECKOUT_LABEL=com.docker.compose.project.working_dir
 
 container_name() { say "$PROJECT-$(basename "$1" .yaml | tr -c 'a-zA-Z0-9_.\n-' '-')"; }
-state() { docker container inspect --format '{{.State.Status}}' "$1" 2>/dev/null || true; }
+inspect() { docker container inspect --format "$2" "$1" 2>/dev/null || true; }
+state() { inspect "$1" '{{.State.Status}}'; }
 
-# Where a job file is visible inside: the checkout is, at its own path; other folders are mounted at theirs.
+# Containers of another checkout may bear the same name; they are not ours to stop or to remove.
+need_own() {
+  local checkout
+  checkout=$(inspect "$1" "{{index .Config.Labels \"$CHECKOUT_LABEL\"}}")
+  [ -z "$checkout" ] || [ "$checkout" = "$PWD" ] ||
+    fail "$1: is a container of the checkout in $checkout; give this one names of its own: COMPOSE_PROJECT_NAME=… in .env"
+}
+
+# Folders that a job reads and that lie outside of the checkout are mounted at their own paths.
 visible_folders() {
   local job=$1 folder
   for folder in "${DATA_DIR:-}" "${CONFIG_DIR:-}"; do
     [ -n "$folder" ] || continue
-    folder=$(absolute "$folder")
     [ -d "$folder" ] || fail "$folder: no such folder; DATA_DIR and CONFIG_DIR in .env name folders that jobs read"
     printf -- '--volume=%s:%s:ro\n' "$folder" "$folder"
   done
-  if [ ! -f "$(absolute "${CONFIG_DIR:-jobs}")/$job.yaml" ]; then
-    [ -f "$job" ] || fail "$job: no such job in ${CONFIG_DIR:-jobs}/ (make jobs lists them), and no such file"
-    folder=$(cd "$(dirname "$job")" && pwd)
-    case $folder/ in "$PWD"/*) ;; *) printf -- '--volume=%s:%s:ro\n' "$folder" "$folder" ;; esac
-  fi
+  for folder in "${CONFIG_DIR:-jobs}/$job.yaml" "${CONFIG_DIR:-jobs}/$job"; do
+    if [ -f "$folder" ]; then return; fi
+  done
+  [ -f "$job" ] || fail "$job: no such job in ${CONFIG_DIR:-jobs}/ (make jobs lists them), and no such file"
+  folder=$(cd "$(dirname "$job")" && pwd)
+  case $folder/ in "$PWD"/*) ;; *) printf -- '--volume=%s:%s:ro\n' "$folder" "$folder" ;; esac
 }
 
 # Builds the image from this checkout, or has the one that IMAGE_TAG names.
 ensure_image() {
-  local service=$1 image=$2
+  local service=$1 image=$2 quiet=
   if [ -n "${IMAGE_TAG:-}" ]; then
     has_image "$image" || docker pull "$image" ||
       fail "$image: is not here and cannot be pulled; check REGISTRY and IMAGE_TAG in .env, or leave IMAGE_TAG empty to build it"
     return
   fi
   find_build_settings local
-  say "image: $image, built from this checkout"
+  if is_current "$image"; then return; fi
   if has_image "$image"; then
-    compose build --quiet "$service" || fail "$image: the build failed; its message is above"
+    say "building $image again: sources have changed"
+    quiet=--quiet
   else
-    say "this is the first time: several minutes, and gigabytes"
-    compose build "$service" || fail "$image: the build failed; its message is above"
+    say "building $image: the first time it takes several minutes, and gigabytes"
   fi
+  compose build $quiet "$service" ||
+    fail "$image: the build failed; its message is above (RUN=local does without, IMAGE_TAG=… runs a pushed image)"
   remove_replaced "$service"
 }
 
@@ -52,21 +64,22 @@ start() {
   volumes=$(visible_folders "$job")
   check_gpus
   make_directories
+  need_own "$name"
   case $(state "$name") in
-    '') ;;
-    exited | created | dead) docker rm "$name" >/dev/null ;; # its run folder has all that matters
-    *) fail "$job: is running already as container $(docker container inspect --format '{{slice .Id 0 12}}' "$name") ($name); follow it: make logs EXP=$job; end it: make stop EXP=$job" ;;
+    '' | exited | created | dead) ;;
+    *) fail "$job: is running already as container $(inspect "$name" '{{slice .Id 0 12}}') ($name); follow it: make logs EXP=$job; end it: make stop EXP=$job" ;;
   esac
   image=$(image_name "$service" "${IMAGE_TAG:-local}")
   ensure_image "$service" "$image"
   WHISPER_TRAIN_DIGEST=$(docker image inspect --format '{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}' "$image")
-  export WHISPER_TRAIN_DIGEST=${WHISPER_TRAIN_DIGEST##*@}
+  export WHISPER_TRAIN_DIGEST=${WHISPER_TRAIN_DIGEST##*@} WHISPER_TRAIN_CONTAINER=$name
+  if [ -n "$(state "$name")" ]; then docker rm "$name" >/dev/null; fi # it has ended; its run folder has all that matters
   # shellcheck disable=SC2086 # one volume a line
-  said=$(IFS=$'\n' && compose run --detach --name "$name" --label "whisper-train.job=$(basename "$job" .yaml)" ${volumes:+$volumes} \
-    "$service" "$service" "$job" "$@" 2>&1) ||
+  said=$(IFS=$'\n' && compose run --detach --name "$name" --label "whisper-train.job=$(basename "$job" .yaml)" \
+    ${volumes:+$volumes} "$service" "$service" "$job" "$@" 2>&1) ||
     fail "$job: the container did not start (make doctor checks this machine): $said"
   say "running in container $name of $image; inside, /models is $MODEL_DIR"
-  if [ -n "${DETACH:-}" ]; then
+  if [ "${DETACH:-}" = 1 ]; then
     tell_early_end "$name"
     say "follow it: make logs EXP=$job; end it after a checkpoint: make stop EXP=$job"
   else
@@ -74,14 +87,15 @@ start() {
   fi
 }
 
-# A mistake in a job shows within seconds: nobody should find it out hours later.
+# Waits until the job has been checked and begins: a mistake in it is told now, not found out hours later.
 tell_early_end() {
   local status
-  for _ in 1 2 3 4 5 6; do
-    sleep 0.5
+  for _ in $(seq 120); do
     [ "$(state "$1")" = running ] || break
+    if [ "${NODE_RANK:-0}" != 0 ] || docker logs "$1" 2>&1 | grep -q 'follow it with'; then return; fi
+    sleep 0.5
   done
-  [ "$(state "$1")" != running ] || return 0
+  if [ "$(state "$1")" = running ]; then return; fi
   docker logs "$1"
   status=$(docker wait "$1")
   [ "$status" = 0 ] || exit "$status"
@@ -89,23 +103,21 @@ tell_early_end() {
 
 # Shows what the container says until it ends, and ends with its status. Ctrl-C asks it to save and stop.
 follow() {
-  local name=$1 logs status
+  local name=$1 logs
   set -m # own process groups: Ctrl-C reaches this script alone
-  trap 'say "saving, then stopping (up to $STOP_SECONDS s)"; docker stop --time "$STOP_SECONDS" "$name" >/dev/null &' INT TERM
+  trap 'say "saving, then stopping (up to $STOP_SECONDS s)"; docker stop -t "$STOP_SECONDS" "$name" >/dev/null &' INT TERM
   docker logs --follow "$name" &
   logs=$!
   trap 'kill "$logs"; exit 129' HUP
   while kill -0 "$logs" 2>/dev/null; do wait "$logs" || true; done
-  status=$(docker wait "$name")
-  docker rm "$name" >/dev/null
-  exit "$status"
+  exit "$(docker wait "$name")"
 }
 
 list() {
   check_engine
   local format='{{.Label "whisper-train.job"}}\t{{.ID}}\t{{.Status}}\t{{.Image}}' job id rest
   printf '%-20s %-14s %-28s %-40s %s\n' JOB CONTAINER STATUS IMAGE 'LAST LINE'
-  docker ps --all --filter label=whisper-train.job --filter "label=com.docker.compose.project=$PROJECT" --format "$format" |
+  docker ps --all --filter label=whisper-train.job --filter "label=$CHECKOUT_LABEL=$PWD" --format "$format" |
     while IFS=$'\t' read -r job id rest; do
       printf '%-20s %-14s %-28s %-40s %s\n' "$job" "$id" "${rest%%$'\t'*}" "${rest#*$'\t'}" "$(docker logs --tail 1 "$id" 2>&1)"
     done
@@ -113,7 +125,9 @@ list() {
 
 need_container() {
   check_engine
-  [ -n "$(state "$(container_name "$1")")" ] || fail "$1: no container of this job; make ps lists them, make train EXP=$1 starts one"
+  need_own "$(container_name "$1")"
+  [ -n "$(state "$(container_name "$1")")" ] ||
+    fail "$1: no container of this job (make ps lists them); without containers: RUN=local; to start one: make train EXP=$1"
 }
 
 show_logs() {
@@ -122,17 +136,17 @@ show_logs() {
 }
 
 stop() {
-  local name status
+  local name status running
   need_container "$1"
-  name=$(container_name "$1")
-  if [ "$(state "$name")" = running ]; then
+  name=$(container_name "$1") running=$(state "$(container_name "$1")")
+  if [ "$running" = running ]; then
     say "$1: saving, then stopping (up to $STOP_SECONDS s)"
-    docker stop --time "$STOP_SECONDS" "$name" >/dev/null
+    docker stop -t "$STOP_SECONDS" "$name" >/dev/null
   fi
-  status=$(docker container inspect --format '{{.State.ExitCode}}' "$name")
-  case $status in
-    143) say "$1: stopped after saving; make train EXP=$1 goes on from there" ;;
-    137) say "$1: was killed before it could save; make train EXP=$1 goes on from its newest checkpoint" ;;
+  status=$(inspect "$name" '{{.State.ExitCode}}')
+  case $running/$status in
+    running/143) say "$1: stopped; make train EXP=$1 goes on from its newest checkpoint" ;;
+    running/137) say "$1: was killed before it could save; make train EXP=$1 goes on from its newest checkpoint" ;;
     *) say "$1: had ended already, with status $status; make logs EXP=$1 shows how" ;;
   esac
 }
@@ -141,7 +155,7 @@ find_settings
 command=${1:-} job=${2:-}
 case $command in
   ps) list ;;
-  train | eval | qat | logs | stop)
+  train | logs | stop)
     [ -n "$job" ] || fail "EXP: name a job, as in: make $command EXP=demo"
     case $command in
       logs) show_logs "$job" ;;

@@ -3,9 +3,10 @@
 # AVX2 (x86-64-v3) is what every host of a GPU since 2015 has.
 for argument; do
   shift
-  case $argument in
-    -march=native) argument=-march=x86-64-v3 ;;
-    -D__AVX512__) argument=-D__AVX256__ ;;
+  case $(uname -m)$argument in
+    x86_64-march=native) argument=-march=x86-64-v3 ;;
+    x86_64-D__AVX512__) argument=-D__AVX256__ ;;
+    aarch64-march=native) argument=-march=armv8-a ;;
   esac
   set -- "$@" "$argument"
 done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Serves the curves under /logs as the owner of the checkout, and gives the folder to that owner when the engine has just
+# Serves the curves under /logs as the owner of the checkout (of a file of it, at /checkout), and gives the folder to that owner when the engine has just
 # made it: else it would belong to root, and no job of theirs could write to it.
 set -eu
 owner=$(stat --format %u:%g /checkout)

@@ -94,7 +94,8 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""
     from whisper_train.job_file import dump_job
     from whisper_train.machine import list_gpus, plan_layout
-    from whisper_train.runner import missing_manifests, resolve
+    from whisper_train.prepare import missing_manifests
+    from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, why = resolve(job, machine, overrides, environment)

@@ -13,6 +13,7 @@ import psutil
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
+from whisper_train.training.checkpoints import find_newest
 
 RANK_MODULE = "whisper_train.training.rank"
 REFUSED, FAILED = "refused: ", "failed: "  # how a rank's outcome begins when it raised UserError or RunFailed
@@ -100,7 +101,11 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         return ended
     if stopping():
         return STOPPED
-    raise RunFailed(f"a rank failed (torchrun ended with status {status}); its own message is above")
+    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    raise RunFailed(
+        f"a rank failed (torchrun ended with status {status}); its own message is above; started again, on every host"
+        f" where there are several, the job {f'goes on from {newest.name}' if newest else 'begins anew'}"
+    )
 
 
 def end_with_parent() -> None:

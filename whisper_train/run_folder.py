@@ -117,9 +117,10 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             name = path.parent.name
+            holder = read_holder(path)
             raise UserError(
-                f"{name}: is running already as {read_holder(path)}, in {path.parent}; stop it first"
-                f" (make stop EXP={name}), or use another name"
+                f"{name}: is running already as {holder}, in {path.parent}; stop it first"
+                f" ({stop_command(name, holder)}), or use another name"
             ) from error
         file.truncate(0)
         file.write(this_process())
@@ -128,15 +129,20 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def this_process() -> str:
-    """This process as people find it: inside a container by the container's id, which is its host name."""
+    """This process as people find it: inside a container by the container's name, or its id, which is its host name."""
     if os.environ.get("WHISPER_TRAIN_IMAGE"):
-        return f"container {platform.node()}"
+        return f"container {os.environ.get('WHISPER_TRAIN_CONTAINER') or platform.node()}"
     return f"process {os.getpid()} on {platform.node()}"
 
 
 def read_holder(path: Path) -> str:
     """Who wrote the lock file `path` last."""
     return path.read_text(encoding="utf-8") or "another process"
+
+
+def stop_command(name: str, holder: str) -> str:
+    """What stops the job `name`, which `holder` runs."""
+    return f"make stop EXP={name} RUN={'docker' if holder.startswith('container') else 'local'}"
 
 
 def is_locked(path: Path) -> bool:

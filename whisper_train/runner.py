@@ -2,25 +2,23 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from whisper_train.data.index import Index
-from whisper_train.data.prepare import index_path, prepare_data
-from whisper_train.data.sources import read_source
+from whisper_train.data.prepare import index_path
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluation.results import judge_goal
 from whisper_train.exits import unwinding_on_sigterm
-from whisper_train.job import MAX_LABEL_TOKENS, Job
+from whisper_train.job import Job
 from whisper_train.job_file import display, dump_job, find_base_job, find_job, load_job
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import (
-    Directories,
     find_config_dir,
     find_directories,
     make_directory,
@@ -29,10 +27,10 @@ from whisper_train.paths import (
     write_text,
 )
 from whisper_train.plan import RunPlan, load_resolved
+from whisper_train.prepare import prepare
 from whisper_train.publish import push
-from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder, start
+from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder
 from whisper_train.run_log import open_log, print_line
-from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
 
 EXIT_STATUS = {DONE: EXIT_DONE, GOAL_MISSED: EXIT_GOAL_MISSED, STOPPED: EXIT_STOPPED}
 
@@ -189,111 +187,6 @@ def has_more_to_do(job: Job, folder: RunFolder) -> bool:
 def follower_plan(job: Job, layout: Layout, folder: RunFolder, cache: Path) -> RunPlan:
     """The plan of a host that is not the first: its ranks read the first one's from the shared MODEL_DIR."""
     return RunPlan(job=job, folder=folder, cache=cache, base=job.base, layout=layout, deepspeed=None, checkpoint=None)
-
-
-def prepare(
-    job: Job,
-    folder: RunFolder,
-    layout: Layout,
-    directories: Directories,
-    environment: Mapping[str, str],
-    say: Callable[[str], None],
-) -> RunPlan:
-    """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
-    from whisper_train.model import load_config, load_processor, prompt_tokens, resolve_base
-    from whisper_train.training.arguments import deepspeed_file, make_arguments, use_compiled_adam
-
-    deepspeed_path = deepspeed_file(job, find_config_dir(environment))
-    deepspeed = use_compiled_adam(read_json(deepspeed_path)) if deepspeed_path else None
-    if missing := missing_manifests(job):  # before a base is fetched, perhaps for minutes
-        raise UserError(
-            f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
-        )
-    base = resolve_base(job, directories)
-    if job.base == "new":
-        base = make_new_base(job, folder, directories.cache)
-    processor = load_processor(base, revision=job.base_revision)
-    config = load_config(base, revision=job.base_revision)
-    multilingual = config.vocab_size != ENGLISH_ONLY_VOCABULARY
-    for language in {job.language, *(source.language for source in job.data.train if source.language)}:
-        prompt_tokens(processor.tokenizer, language, job.task, multilingual=multilingual)
-    if layout.ranks == 1 and deepspeed is None:
-        make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
-    start(job, folder, {"base": job.base})
-    audit = prepare_data(
-        job,
-        folder.data,
-        cache=directories.cache,
-        count_tokens=lambda text: (
-            len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END
-        ),
-        max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
-        window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
-        say=say,
-    )
-    digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
-    checkpoint = find_newest(folder.checkpoints, say)
-    if checkpoint is not None:
-        check_same_data(folder, digests)
-        if make_resumable(checkpoint, layout, deepspeed is not None, say):
-            deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
-    folder.update(data=digests)
-    return RunPlan(
-        job=job,
-        folder=folder,
-        cache=directories.cache,
-        base=base,
-        layout=layout,
-        deepspeed=deepspeed,
-        checkpoint=checkpoint,
-    )
-
-
-def missing_manifests(job: Job) -> list[str]:
-    """The manifests that the job names and that are not there."""
-    sources = [*job.data.train, *(source for sources in job.data.eval.values() for source in sources)]
-    return [
-        display(Path(source.manifest)) for source in sources if source.manifest and not Path(source.manifest).exists()
-    ]
-
-
-def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
-    """Whether the ranks must load the universal form of `checkpoint`, made here where another layout needs it."""
-    say(f"resuming from {checkpoint.name}")
-    if not check_resumable(checkpoint, ranks=layout.ranks, deepspeed=deepspeed, global_batch=layout.global_batch):
-        return False
-    say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
-    convert_to_universal(checkpoint)
-    return True
-
-
-def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
-    """Raises UserError when the training clips are others than those the checkpoint was made with."""
-    before = folder.read().get("data") or digests
-    if before["train"] != digests["train"]:
-        raise UserError(
-            "data.train: other clips than this run has trained on so far; bring the old ones back, or give the job"
-            " another name (--set name=…) to start afresh on the new ones"
-        )
-
-
-PROMPT_AND_END = 5  # start, language, task, no timestamps; end of text
-ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
-
-
-def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
-    """The folder of the random weights that `base: new` starts from; made on the first run."""
-    from whisper_train.create import create_base
-
-    assert job.architecture is not None
-
-    def texts() -> Iterable[str]:
-        for position, source in enumerate(job.data.train):
-            yield from (clip.text for clip in read_source(source, position, language=job.language, cache=cache))
-
-    if not folder.new_base.is_dir():
-        create_base(job.architecture, texts(), job.training.get("seed", 42), folder.new_base)
-    return str(folder.new_base)
 
 
 def next_command(job: Job, folder: RunFolder, cache: Path, environment: Mapping[str, str]) -> str:

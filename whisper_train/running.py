@@ -26,6 +26,7 @@ from whisper_train.run_folder import (
     locked,
     read_holder,
     run_folder,
+    stop_command,
 )
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
@@ -40,11 +41,11 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
     """
     folder = run_folder(job, find_directories(environment))
     if holder := find_holder(folder.path, folder.logs):
-        raise UserError(f"{job.name}: is running already as {holder}; end it first: make stop EXP={job.name}")
+        raise UserError(f"{job.name}: is running already as {holder}; end it first: {stop_command(job.name, holder)}")
     make_directory(folder.logs, named_by="LOG_DIR")
-    lock = folder.logs / BACKGROUND_LOCK
+    lock, console_log = folder.logs / BACKGROUND_LOCK, folder.logs / CONSOLE
     ready, started = os.pipe()
-    with (folder.logs / CONSOLE).open("w") as console, os.fdopen(ready) as until:
+    with console_log.open("a") as console, os.fdopen(ready) as until:
         process = subprocess.Popen(
             [sys.executable, "-m", "whisper_train.running", str(lock), str(started), *arguments],
             stdin=subprocess.DEVNULL,
@@ -54,7 +55,8 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
             pass_fds=[started],
         )
         os.close(started)
-        until.read()  # ends when the process holds the lock: from then on ps, logs and stop find it
+        if not until.read():  # a word when the process holds the lock, from when on ps, logs and stop find it
+            raise UserError(f"{job.name}: did not start; {console_log} says why")
     print(f"{job.name}: runs in the background as process {process.pid}")
     print(f"follow it: make logs EXP={job.name}; end it after a checkpoint: make stop EXP={job.name}")
 
@@ -65,6 +67,8 @@ def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> Non
 
     try:
         with locked(lock), unwinding_on_sigterm():  # while its base is looked for; the job itself answers later
+            os.ftruncate(sys.stdout.fileno(), 0)  # what an earlier start had printed
+            os.write(started, b"started")
             os.close(started)
             sys.argv[1:] = arguments
             main(prog_name="whisper-train")

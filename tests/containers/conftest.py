@@ -17,6 +17,20 @@ from tests.conftest import REPOSITORY
 STAND_IN = "local/base:cpu"  # what ../shared/docker-engine/up makes in place of the CUDA base
 TARGETS = ("eval", "train", "qat")
 TAG = "test"
+SETTINGS: tuple[str, ...] = (
+    "MACHINE",
+    "BASE_DIR",
+    "CACHE_DIR",
+    "MODEL_DIR",
+    "LOG_DIR",
+    "CONFIG_DIR",
+    "DATA_DIR",
+    "GPUS",
+    "HF_TOKEN",
+)
+SETTINGS += ("IMAGE_TAG", "TAG", "REGISTRY", "RUN", "DETACH", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+USER = 1234  # stands for a person's account; these tests run as root
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to somebody and run as somebody")
 
 
 def engine_answers() -> bool:
@@ -47,10 +61,8 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def build_environment(engine: None) -> dict[str, str]:
     """The shell's environment, with the stand-in for the CUDA images where it is there."""
-    environment = dict(os.environ)
-    for name in ("MACHINE", "BASE_DIR", "CACHE_DIR", "MODEL_DIR", "LOG_DIR", "IMAGE_TAG", "TAG", "REGISTRY", "RUN"):
-        environment.pop(name, None)
-    if "BASE_IMAGE" not in environment and docker("image", "inspect", STAND_IN, check=False).returncode == 0:
+    environment = {**os.environ, **dict.fromkeys(SETTINGS, "")}  # set and empty: a developer's .env does not count
+    if not environment.get("BASE_IMAGE") and docker("image", "inspect", STAND_IN, check=False).returncode == 0:
         environment["BASE_IMAGE"] = STAND_IN
     return environment
 

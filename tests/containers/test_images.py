@@ -1,6 +1,7 @@
 """What the images hold and what they do not, and that they run with next to no rights."""
 
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,12 @@ def in_image(image: str, *command: str, check: bool = True) -> str:
 
 def base_layers(environment: dict[str, str]) -> set[str]:
     """The digests of the layers that are the base image's, which is not ours to clean."""
-    base = environment.get("BASE_IMAGE") or "nvidia/cuda:13.0.1-base-ubuntu24.04"
+    base = environment.get("BASE_IMAGE")
+    if not base:
+        found = re.search(r"ARG BASE=.*:-(\S+)}", (REPOSITORY / "docker" / "Dockerfile").read_text())
+        assert found is not None
+        base = found[1]
+        docker("pull", base)
     return set(json.loads(output_of("image", "inspect", "--format", "{{json .RootFS.Layers}}", base)))
 
 
@@ -50,7 +56,7 @@ def what_does_not_belong(layer: tarfile.TarFile) -> Iterator[str]:
         name = Path(file.name)
         if name.name.startswith(".wh."):  # the removal of a file of the base image
             continue
-        if name.name == ".env" or (name.name in COMPILERS and "bin" in name.parts):
+        if name.name == ".env" or (name.name in COMPILERS and ("bin" in name.parts or name.name.startswith("cc1"))):
             yield file.name
         if not file.isfile():
             continue

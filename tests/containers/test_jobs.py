@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.containers.conftest import Project, docker, output_of, wait_until
+from tests.containers.conftest import USER, Project, as_root, docker, output_of, wait_until
 from tests.tiny import run as run_locally
 from tests.tiny import write_job
 
@@ -54,17 +54,18 @@ def test_a_job_that_was_never_started_has_no_container(project: Project, command
 # What a run leaves.
 
 
+@as_root
 def test_a_run_ends_like_the_local_one_and_its_files_belong_to_the_caller(project: Project) -> None:
-    """The container gets the id of who starts it; 1234 stands for a user here, since these tests often run as root."""
+    """The container gets the id of who starts it; USER stands for a person."""
     job = write_job(project.base, "both")
     for name in ("cache", "models", "logs"):
         (project.base / name).mkdir()
-        os.chown(project.base / name, 1234, 1234)
-    output = project.make("train", f"EXP={job}", HOST_UID="1234", HOST_GID="1234")
+        os.chown(project.base / name, USER, USER)
+    output = project.make("train", f"EXP={job}", HOST_UID=str(USER), HOST_GID=str(USER))
     assert "results in /models/both" in output
     assert f"/models is {project.base}/models" in output
     paths = [path for name in ("cache", "models", "logs") for path in (project.base / name).rglob("*")]
-    assert {path.stat().st_uid for path in paths} == {1234}
+    assert {path.stat().st_uid for path in paths} == {USER}
     run_locally(job, project.base / "outside")
     ours = (project.base / "models" / "both" / "model.safetensors").read_bytes()
     assert ours == (project.base / "outside" / "models" / "both" / "model.safetensors").read_bytes()
@@ -77,6 +78,14 @@ def test_run_json_names_image_digest_and_commit(project: Project, images: dict[s
     assert facts["image"] == {"name": images["train"], "digest": digest}
     revision = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
     assert facts["commit"] == output_of("image", "inspect", "--format", revision, images["train"])
+
+
+def test_what_an_ended_job_said_can_still_be_read(project: Project) -> None:
+    job = write_job(project.base, "ended")
+    project.make("train", f"EXP={job}")
+    assert "results in /models/ended" in project.make("logs", f"EXP={job}")
+    assert "ended " in project.make("ps")
+    assert "had ended already, with status 0" in project.make("stop", f"EXP={job}")
 
 
 def test_a_failing_job_hands_its_exit_status_on(project: Project) -> None:
@@ -105,7 +114,7 @@ def test_a_detached_job_is_listed_followed_and_refused_a_second_time(project: Pr
     assert "long" in listed
     assert identity in listed
     follower = subprocess.run(
-        ["timeout", "5", "make", "logs", f"EXP={job}"],
+        ["timeout", "10", "make", "logs", f"EXP={job}"],
         cwd=REPOSITORY,
         env=project.environment,
         capture_output=True,
@@ -119,7 +128,7 @@ def test_a_stopped_and_a_killed_job_go_on_to_the_same_weights(project: Project) 
     job = write_long_job(project.base)
     project.make("train", f"EXP={job}", "DETACH=1")
     wait_until(lambda: "step 20/" in project.log("long"))
-    assert "stopped after saving" in project.make("stop", f"EXP={job}")
+    assert "stopped; make train" in project.make("stop", f"EXP={job}")
     assert project.facts("long")["status"] == "stopped"
     project.make("train", f"EXP={job}", "DETACH=1")
     wait_until(lambda: "step 200/" in project.log("long"))

@@ -1,5 +1,6 @@
 """The images go to a registry and come back: a real one, on localhost:5000."""
 
+import json
 import shutil
 import subprocess
 import urllib.error
@@ -70,6 +71,8 @@ def test_pushed_removed_pulled_and_run(
     assert pushed.returncode == 0, pushed.stdout + pushed.stderr
     commit = output_of_git(clone)
     names = {target: f"{registry}/whisper-train:{target}-0.1.0-{commit[:10]}" for target in images}
+    for target in names:
+        check_blobs(f"whisper-train/manifests/{target}-0.1.0-{commit[:10]}")
     for name in names.values():
         docker("rmi", name)
     pulled = make(clone, build_environment, "pull", f"REGISTRY={registry}")
@@ -84,6 +87,18 @@ def test_pushed_removed_pulled_and_run(
     assert image["digest"] in digests
     assert project.facts("pulled")["commit"] == commit
     docker("rmi", *names.values())
+
+
+def check_blobs(path: str) -> None:
+    """The registry has every layer: what is pulled here comes from layers that other tags keep."""
+    accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    request = urllib.request.Request(f"http://{REGISTRY}/v2/{path}", headers=accept)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        manifest = json.load(answer)
+    for part in (manifest["config"], *manifest["layers"]):
+        blob = urllib.request.Request(f"http://{REGISTRY}/v2/whisper-train/blobs/{part['digest']}", method="HEAD")
+        with urllib.request.urlopen(blob, timeout=10) as answer:
+            assert int(answer.headers["Content-Length"]) == part["size"]
 
 
 def output_of_git(clone: Path) -> str:

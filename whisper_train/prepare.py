@@ -1,0 +1,126 @@
+"""Everything that is done once, before the ranks start: base, data, the checkpoint to go on from."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from whisper_train.data.prepare import prepare_data
+from whisper_train.data.sources import read_source
+from whisper_train.errors import UserError
+from whisper_train.job import MAX_LABEL_TOKENS, Job
+from whisper_train.job_file import display
+from whisper_train.machine import Layout
+from whisper_train.paths import Directories, find_config_dir, read_json
+from whisper_train.plan import RunPlan
+from whisper_train.run_folder import RunFolder, start
+from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
+
+PROMPT_AND_END = 5  # start, language, task, no timestamps; end of text
+ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
+
+
+def prepare(
+    job: Job,
+    folder: RunFolder,
+    layout: Layout,
+    directories: Directories,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> RunPlan:
+    """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
+    from whisper_train.model import load_config, load_processor, resolve_base
+    from whisper_train.training.arguments import deepspeed_file, make_arguments, use_compiled_adam
+
+    deepspeed_path = deepspeed_file(job, find_config_dir(environment))
+    deepspeed = use_compiled_adam(read_json(deepspeed_path)) if deepspeed_path else None
+    if missing := missing_manifests(job):  # before a base is fetched, perhaps for minutes
+        raise UserError(
+            f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
+        )
+    base = resolve_base(job, directories)
+    if job.base == "new":
+        base = make_new_base(job, folder, directories.cache)
+    processor = load_processor(base, revision=job.base_revision)
+    config = load_config(base, revision=job.base_revision)
+    check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
+    if layout.ranks == 1 and deepspeed is None:
+        make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
+    start(job, folder, {"base": job.base})
+    audit = prepare_data(
+        job,
+        folder.data,
+        cache=directories.cache,
+        count_tokens=lambda text: (
+            len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END
+        ),
+        max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
+        window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
+        say=say,
+    )
+    digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
+    checkpoint = find_newest(folder.checkpoints, say)
+    if checkpoint is not None:
+        check_same_data(folder, digests)
+        if make_resumable(checkpoint, layout, deepspeed is not None, say):
+            deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
+    folder.update(data=digests)
+    return RunPlan(
+        job=job,
+        folder=folder,
+        cache=directories.cache,
+        base=base,
+        layout=layout,
+        deepspeed=deepspeed,
+        checkpoint=checkpoint,
+    )
+
+
+def check_languages(job: Job, tokenizer: Any, *, multilingual: bool) -> None:
+    """Raises UserError for a language that the base has no token for."""
+    from whisper_train.model import prompt_tokens
+
+    for language in {job.language, *(source.language for source in job.data.train if source.language)}:
+        prompt_tokens(tokenizer, language, job.task, multilingual=multilingual)
+
+
+def missing_manifests(job: Job) -> list[str]:
+    """The manifests that the job names and that are not there."""
+    sources = [*job.data.train, *(source for sources in job.data.eval.values() for source in sources)]
+    return [
+        display(Path(source.manifest)) for source in sources if source.manifest and not Path(source.manifest).exists()
+    ]
+
+
+def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
+    """Whether the ranks must load the universal form of `checkpoint`, made here where another layout needs it."""
+    say(f"resuming from {checkpoint.name}")
+    if not check_resumable(checkpoint, ranks=layout.ranks, deepspeed=deepspeed, global_batch=layout.global_batch):
+        return False
+    say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
+    convert_to_universal(checkpoint)
+    return True
+
+
+def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
+    """Raises UserError when the training clips are others than those the checkpoint was made with."""
+    before = folder.read().get("data") or digests
+    if before["train"] != digests["train"]:
+        raise UserError(
+            "data.train: other clips than this run has trained on so far; bring the old ones back, or give the job"
+            " another name (--set name=…) to start afresh on the new ones"
+        )
+
+
+def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
+    """The folder of the random weights that `base: new` starts from; made on the first run."""
+    from whisper_train.create import create_base
+
+    assert job.architecture is not None
+
+    def texts() -> Iterable[str]:
+        for position, source in enumerate(job.data.train):
+            yield from (clip.text for clip in read_source(source, position, language=job.language, cache=cache))
+
+    if not folder.new_base.is_dir():
+        create_base(job.architecture, texts(), job.training.get("seed", 42), folder.new_base)
+    return str(folder.new_base)
