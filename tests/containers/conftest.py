@@ -62,6 +62,7 @@ def engine() -> None:
 def build_environment(engine: None) -> dict[str, str]:
     """The shell's environment, with the stand-in for the CUDA images where it is there."""
     environment = {**os.environ, **dict.fromkeys(SETTINGS, "")}  # set and empty: a developer's .env does not count
+    environment.setdefault("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")  # as `make train` does without a GPU
     if not environment.get("BASE_IMAGE") and docker("image", "inspect", STAND_IN, check=False).returncode == 0:
         environment["BASE_IMAGE"] = STAND_IN
     return environment
