@@ -127,3 +127,19 @@ def test_several_instances_are_told_apart(vast: VastServer, run_cli: RunCli) -> 
     vast.instances = [make_instance(5, "whisper-train:demo"), make_instance(6, "whisper-train:demo")]
     refused(run_cli("vast", "logs", "demo"), "2 instances", "ID=5, ID=6")
     assert run_cli("vast", "logs", "demo", "--id", "6").exit_code == 0
+
+
+def test_an_image_that_the_registry_does_not_have(
+    vast: VastServer, run_cli: RunCli, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine would be paid for while it waits for the image. Here the registry is a docker command that says so."""
+    vast.offers = [make_offer(7)]
+    docker = place / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\necho 'manifest unknown: manifest unknown' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    image = "docker.io/someone/whisper-train:train-abc"
+    result = run_cli("vast", "launch", "demo", "--offer", "7", "--image", image, "--yes")
+    assert result.exit_code == 2
+    assert "the registry has no such image; push this commit" in result.output

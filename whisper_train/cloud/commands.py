@@ -63,6 +63,7 @@ need_options = options(
 @exits
 def template(kind: str, image: str, mode: "Mode", stop_when_done: bool, disk: int, job: str | None, yes: bool) -> None:
     """Create or update the template of the image KIND."""
+    from whisper_train.cloud.image import check_pushed
     from whisper_train.cloud.template import find_template, save_template, template_name, template_options
     from whisper_train.job_file import find_job
 
@@ -70,6 +71,7 @@ def template(kind: str, image: str, mode: "Mode", stop_when_done: bool, disk: in
     if job is not None:
         find_job(job, environment)
     wanted = template_options(kind, image, mode, disk, job, stop_when_done)
+    check_pushed(image)
     before = find_template(kind, environment)
     verb = "create" if before is None else "update"
     click.echo(f"{verb} the private template {template_name(kind)}: {image}, {mode} mode, {disk} GB of disk")
@@ -113,6 +115,7 @@ def launch(
 ) -> None:
     """Rent OFFER and train JOB on it."""
     from whisper_train.cloud.client import find_user
+    from whisper_train.cloud.image import check_pushed
     from whisper_train.cloud.instances import create_instance, instance_options, job_of, list_instances
     from whisper_train.cloud.offers import cost_of, find_offer
 
@@ -122,6 +125,7 @@ def launch(
         need, image=image, mode=mode, bid=bid, stop_when_done=stop_when_done, environment=environment
     )
     user = find_user(environment)
+    check_pushed(image)
     found = find_offer(offer, need, bid=bid, environment=environment)
     click.echo(f"{need}\nimage {image}, {mode} mode{', stops itself at the end' if stop_when_done else ''}")
     if len(need.jobs) > 1:

@@ -1,6 +1,7 @@
 """The image an instance runs, what it runs in it, and in which of Vast.ai's launch modes."""
 
 import re
+import subprocess
 from collections.abc import Mapping
 from typing import Literal
 
@@ -27,6 +28,24 @@ def check_image(image: str) -> tuple[str, str]:
     if re.match(r"localhost|127\.|\[?::1", found["host"]):
         raise UserError(f"--image: {image}: {found['host']} is this computer, which Vast.ai cannot reach; {way_out}")
     return f"{found['host']}/{found['path']}", found["tag"]
+
+
+def check_pushed(image: str) -> None:
+    """Raises UserError when the registry says that it has no such image: a machine would be paid for while it waits.
+
+    Without a docker command, or when the registry does not answer, it is not known, and launching goes on.
+    """
+    try:
+        asked = subprocess.run(
+            ["docker", "manifest", "inspect", image], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    if asked.returncode and re.search(r"no such manifest|manifest unknown", asked.stderr):
+        raise UserError(
+            f"--image: {image}: the registry has no such image; push this commit (make push REGISTRY=…), or name one"
+            " that was pushed (TAG=…)"
+        )
 
 
 def join_environment(variables: Mapping[str, str]) -> str:
