@@ -55,6 +55,21 @@ class RunCli(Protocol):
     def __call__(self, *arguments: str | Path) -> Result: ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that neither of two processes is left alone with them at the end."""
+    first: tuple[str, ...] = (
+        "test_real_speech",
+        "test_jobs",
+        "test_training",
+        "test_distributed",
+        "test_hosts",
+        "test_registry",
+    )
+    first += ("test_memory", "test_loss", "test_running", "test_images", "test_vast", "test_tensorboard", "test_users")
+    order = {name: position for position, name in enumerate(first)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(first)))
+
+
 @pytest.fixture(autouse=True)
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every test runs in its own empty folder, on the CPU profile, untouched by the developer's settings."""

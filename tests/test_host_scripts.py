@@ -279,9 +279,9 @@ def test_make_passes_on_what_it_is_given(make: Host) -> None:
         return make.run("make", "-n", f"SHELL={make.bin}/bash", "train", "EXP=demo", *words).stdout
 
     assert "where=local;" in would()  # no docker here
-    assert ".venv/bin/whisper-train train demo --detach" in " ".join(would("DETACH=1", "RUN=local").split())
+    assert '.venv/bin/whisper-train train "demo" --detach' in " ".join(would("DETACH=1", "RUN=local").split())
     assert "--detach" not in would("RUN=local")
-    assert "docker/job.sh train demo --machine h200 --set a=1" in " ".join(
+    assert 'docker/job.sh train "demo" --machine h200 --set a=1' in " ".join(
         would("RUN=docker", "MACHINE=h200", "ARGS=--set a=1").split()
     )
     (make.checkout / ".env").write_text("RUN=docker\n")

@@ -146,8 +146,19 @@ def test_a_finished_job_is_not_started_again(instance: Instance, status: str) ->
     (instance.place / "model_dir" / "demo" / "run.json").write_text(
         f'{{\n  "job": "demo",\n  "status": "{status}"\n}}\n'
     )
+    assert "has ended" in instance.start(EXP="demo")
+    (instance.place / "log_dir" / ".stopped-itself").touch()
     assert "has ended" in instance.start(EXP="demo", STOP_WHEN_DONE="1")
     assert instance.starts() == []
+
+
+def test_a_stop_that_never_came_is_made_up_for(instance: Instance) -> None:
+    """The instance was interrupted between the end of its job and its own stop, and would cost money for ever."""
+    (instance.place / "model_dir" / "demo").mkdir()
+    (instance.place / "model_dir" / "demo" / "run.json").write_text('{\n  "status": "done"\n}\n')
+    instance.start(EXP="demo", STOP_WHEN_DONE="1")
+    instance.wait_for_starts(1)
+    assert instance.starts() == ["train demo"]
 
 
 def test_a_job_that_came_along_is_written_and_trained(instance: Instance) -> None:
