@@ -59,7 +59,7 @@ absolute() {
 # Exports the three folders as absolute paths, and the ids that what is written there shall belong to.
 find_settings() {
   read_env
-  local base
+  local base name
   base=$(absolute "${BASE_DIR:-.}")
   CACHE_DIR=$(absolute "${CACHE_DIR:-$base/cache}")
   MODEL_DIR=$(absolute "${MODEL_DIR:-$base/models}")
@@ -166,12 +166,13 @@ find_build_settings() {
   if [ -z "${TORCH_INDEX:-}" ] && [ "$1" = local ] && ! has_gpu; then export TORCH_INDEX=$CPU_INDEX; fi
   SOURCES=$({
     echo "$COMMIT ${BASE_IMAGE:-} ${DEVEL_IMAGE:-} ${TORCH_INDEX:-}"
-    find docker requirements whisper_train jobs -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cat
+    find docker requirements whisper_train -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cat
   } | cksum | cut -d ' ' -f 1)
   export VERSION COMMIT SOURCES
 }
 
-# Whether the image was built from just these sources: then nothing is built, which works offline too.
+# Whether the image was built from just these sources: then nothing is built, which works offline too. Jobs do not count:
+# here they are read from the checkout.
 is_current() {
   [ "$(docker image inspect --format '{{index .Config.Labels "whisper-train.sources"}}' "$1" 2>/dev/null)" = "$SOURCES" ]
 }
