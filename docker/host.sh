@@ -160,10 +160,13 @@ remove_replaced() {
   docker image prune --force --filter "label=org.opencontainers.image.title=whisper-train $1" >/dev/null
 }
 
-# Exports what the build needs. For this machine alone, without a GPU, the CPU's torch saves gigabytes.
+# Exports what the build needs. For this machine alone, without a GPU, the CPU's torch saves gigabytes, and so does
+# compiling on the Dockerfile's own stage `base` instead of the CUDA compiler's image.
 find_build_settings() {
   VERSION=$(version) COMMIT=$(commit)
-  if [ -z "${TORCH_INDEX:-}" ] && [ "$1" = local ] && ! has_gpu; then export TORCH_INDEX=$CPU_INDEX; fi
+  if [ -z "${TORCH_INDEX:-}" ] && [ "$1" = local ] && ! has_gpu; then
+    export TORCH_INDEX=$CPU_INDEX DEVEL_IMAGE=${DEVEL_IMAGE:-${BASE_IMAGE:-base}}
+  fi
   SOURCES=$({
     echo "$COMMIT ${BASE_IMAGE:-} ${DEVEL_IMAGE:-} ${TORCH_INDEX:-}"
     find docker requirements whisper_train -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cat
