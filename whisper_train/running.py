@@ -27,6 +27,7 @@ from whisper_train.run_folder import (
     read_holder,
     run_folder,
     stop_command,
+    this_process,
 )
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
@@ -58,7 +59,8 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
         if not until.read():  # a word when the process holds the lock, from when on ps, logs and stop find it
             raise UserError(f"{job.name}: did not start; {console_log} says why")
     print(f"{job.name}: runs in the background as process {process.pid}")
-    print(f"follow it: make logs EXP={job.name}; end it after a checkpoint: make stop EXP={job.name}")
+    stop = stop_command(job.name, this_process())
+    print(f"follow it: {stop.replace('stop', 'logs', 1)}; end it after a checkpoint: {stop}")
 
 
 def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> None:
