@@ -87,7 +87,7 @@ dev:
 	@requirements/install.sh dev
 
 test: dev ## run the tests
-	@.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
