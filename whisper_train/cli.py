@@ -1,7 +1,6 @@
 """The commands. Each reads its input and calls one function; nothing heavy is imported before it is needed."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from whisper_train import __version__
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
+from whisper_train.options import job_options
 from whisper_train.paths import read_environment
 
 
@@ -25,23 +25,9 @@ def main() -> None:
         sys.exit(WRONG_INPUT)
 
 
-job_options = [
-    click.option("--machine", envvar="MACHINE", metavar="PROFILE", help="profile in jobs/machines/, or a path"),
-    click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="training.learning_rate=1e-5; repeatable"
-    ),
-]
-
-
-def with_job_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(job_options):
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("job", required=False)
-@with_job_options
+@job_options
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
 @click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
@@ -88,7 +74,7 @@ def train(
 
 @main.command()
 @click.argument("job")
-@with_job_options
+@job_options
 @exits
 def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""

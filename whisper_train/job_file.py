@@ -129,16 +129,6 @@ def find_job(name: str, environment: Mapping[str, str]) -> Path:
     return path
 
 
-def find_base_job(job: Job, folders: Sequence[Path]) -> Path:
-    """The file of the job that `job` starts from; raises UserError with the nearest name."""
-    base = job.base.removeprefix("job:")
-    path = find_file(base, folders, ".yaml")
-    if path is None:
-        near = suggest_file(base, folders[0])
-        raise UserError(f"{job.name}: base: {job.base}: no such job in {display(folders[0])}{near}")
-    return path
-
-
 class StrictLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice."""
 

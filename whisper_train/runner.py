@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from whisper_train.chain import load_chain
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
 from whisper_train.errors import DONE as EXIT_DONE
@@ -15,7 +16,7 @@ from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluation.results import judge_goal
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
-from whisper_train.job_file import display, dump_job, find_base_job, find_job, load_job
+from whisper_train.job_file import display, dump_job, find_job, load_job
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import (
@@ -46,22 +47,14 @@ def resolve(
 
 def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
     """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
-    job, why = resolve(name, machine, overrides, environment)
-    jobs = [job]
-    folder = find_job(name, environment).parent
-    while jobs[0].base.startswith("job:"):
-        base = jobs[0].base.removeprefix("job:")
-        if base in [known.name for known in jobs]:
-            raise UserError(f"{name}: base: job:{base}: the bases go in a circle; change one of them")
-        if run_folder_status(base, environment) == DONE:
-            break
-        near = find_base_job(jobs[0], [folder, find_config_dir(environment)])
-        shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
-        jobs.insert(0, resolve(str(near), machine, shared, environment)[0])
-        if jobs[0].name != base:
-            raise UserError(
-                f"{jobs[1].name}: base: job:{base}: {display(near)} calls itself {jobs[0].name}; use one name"
-            )
+    profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
+    jobs = load_chain(
+        name,
+        machine_path=profile,
+        overrides=overrides,
+        environment=environment,
+        is_done=lambda base: run_folder_status(base, environment) == DONE,
+    )
     print_line(why)
     for number, each in enumerate(jobs, 1):
         if len(jobs) > 1:

@@ -1,13 +1,14 @@
 """`whisper-train vast`: its commands. Each reads its input, says what it costs, asks, and calls one function."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_train.errors import UserError
 from whisper_train.exits import exits
+from whisper_train.options import job_options, options
 from whisper_train.paths import find_directories, read_environment, read_json
 
 if TYPE_CHECKING:  # else `whisper-train --help` would wait for pydantic
@@ -20,17 +21,6 @@ CREDIT_EXAMPLE = 10.0  # $
 @click.group()
 def vast() -> None:
     """Rent a machine at Vast.ai for a job. docs/vast.md goes through it."""
-
-
-def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
-    """Several options as one decorator."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(wanted):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 job_argument = click.argument("job")
@@ -46,8 +36,7 @@ image_options = options(
 )
 disk_option = click.option("--disk", type=click.IntRange(min=8), help="GB; by default an estimate from the job")
 need_options = options(
-    click.option("--machine", envvar="MACHINE", metavar="PROFILE", help="profile in jobs/machines/"),
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="as for train; repeatable"),
+    job_options,
     click.option("--gpus", type=click.IntRange(min=1), help="how many"),
     click.option("--gpu-memory", type=float, help="GB of each"),
     disk_option,

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from whisper_train.chain import load_chain
 from whisper_train.cloud.parcel import pack
 from whisper_train.errors import UserError
 from whisper_train.job import Job, Source
-from whisper_train.job_file import SOURCE_PATHS, dump_job, find_base_job, find_job, load_job
+from whisper_train.job_file import SOURCE_PATHS, dump_job
 from whisper_train.machine import choose_profile
 from whisper_train.paths import find_config_dir
 
@@ -15,23 +16,12 @@ THERE = "/data/"  # what lies below it is taken to be on the instance
 def read_chain(
     name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[Job, ...]:
-    """The job called `name` after the jobs it is based on, on the profile `machine` or on none.
+    """The job called `name` after every job it is based on: the instance has no results yet, and trains them all.
 
-    The instance has no results yet: it trains every one of them. Raises UserError for a mistake in any.
+    On the profile `machine` or on none. Raises UserError for a mistake in any of them.
     """
-    config_dir = find_config_dir(environment)
-    profile = choose_profile(machine, config_dir, [])[0] if machine else None
-    path = find_job(name, environment)
-    folder = path.parent
-    jobs = [load_job(path, machine_path=profile, overrides=overrides, environment=environment)]
-    shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
-    while jobs[0].base.startswith("job:"):
-        base = jobs[0].base.removeprefix("job:")
-        if base in [job.name for job in jobs]:
-            raise UserError(f"{name}: base: job:{base}: the bases go in a circle; change one of them")
-        near = find_base_job(jobs[0], [folder, config_dir])
-        jobs.insert(0, load_job(near, machine_path=profile, overrides=shared, environment=environment))
-    return tuple(jobs)
+    profile = choose_profile(machine, find_config_dir(environment), [])[0] if machine else None
+    return tuple(load_chain(name, machine_path=profile, overrides=overrides, environment=environment))
 
 
 def pack_jobs(jobs: Sequence[Job]) -> dict[str, str]:
