@@ -120,8 +120,9 @@ choose_run() {
 check_engine() {
   command -v docker >/dev/null || fail "docker: not found; install Docker Engine, or run without containers: RUN=local"
   docker compose version >/dev/null 2>&1 || fail "docker compose: not found; install the Compose plugin, or use RUN=local"
-  docker info >/dev/null 2>&1 || fail "docker: no engine answers $(id -un); start it, join its group (sudo usermod -aG docker $(id -un), then log in again), or use RUN=local"
-  case $(docker info --format '{{.SecurityOptions}}') in
+  local security
+  security=$(docker info --format '{{.SecurityOptions}}' 2>/dev/null) || fail "docker: no engine answers $(id -un); start it, join its group (sudo usermod -aG docker $(id -un), then log in again), or use RUN=local"
+  case $security in
     *rootless*) HOST_UID=0 HOST_GID=0 ;; # root inside is the caller outside
   esac
 }

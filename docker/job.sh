@@ -124,9 +124,11 @@ list() {
 }
 
 need_container() {
+  local name
   check_engine
-  need_own "$(container_name "$1")"
-  [ -n "$(state "$(container_name "$1")")" ] ||
+  name=$(container_name "$1")
+  need_own "$name"
+  [ -n "$(state "$name")" ] ||
     fail "$1: no container of this job (make ps lists them); without containers: RUN=local; to start one: make train EXP=$1"
 }
 
@@ -138,7 +140,8 @@ show_logs() {
 stop() {
   local name status running
   need_container "$1"
-  name=$(container_name "$1") running=$(state "$(container_name "$1")")
+  name=$(container_name "$1")
+  running=$(state "$name")
   if [ "$running" = running ]; then
     say "$1: saving, then stopping (up to $STOP_SECONDS s)"
     docker stop -t "$STOP_SECONDS" "$name" >/dev/null

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import RunCli
-from tests.tiny import command, environment, write_job
+from tests.tiny import call, command, environment, write_job
 from whisper_train.run_folder import is_locked
 
 HOLD = """
@@ -28,17 +28,8 @@ LONG = {"max_steps": 1_000_000, "eval_steps": 1_000_000, "save_steps": 1_000_000
 
 def whisper_train(base: Path, *words: str, expect: int = 0) -> str:
     """What the command prints; `base` holds the three folders, and is where it is given."""
-    done = subprocess.run(
-        [sys.executable, "-m", "whisper_train", *words],
-        cwd=base,
-        env=environment(base, MACHINE="cpu"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == expect, output
+    words = (sys.executable, "-m", "whisper_train", *words)
+    output = call([*words], environment(base, MACHINE="cpu"), expect=expect, cwd=base, timeout=300)
     assert "Traceback" not in output, output
     return output
 

@@ -80,14 +80,14 @@ def command(job: Path, *more: str) -> list[str]:
 
 def run(job: Path, base: Path, *more: str, expect: int = 0, **variables: str) -> str:
     """Trains `job` in a process of its own and returns what it printed."""
-    done = subprocess.run(
-        command(job, *more),
-        env=environment(base, **variables),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+    return call(command(job, *more), environment(base, **variables), expect=expect)
+
+
+def call(
+    words: list[str], variables: dict[str, str], *, expect: int, cwd: Path | None = None, timeout: float = 1800
+) -> str:
+    """What `words` print in a process of its own with the environment `variables`; `expect` is its exit status."""
+    done = subprocess.run(words, env=variables, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     output = done.stdout + done.stderr
     assert done.returncode == expect, output
     return output
