@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from whisper_train.languages import LANGUAGES, find_language
+from whisper_train.licenses import find_license
 from whisper_train.training_settings import TrainingSettings
 
 MAX_LABEL_TOKENS = 448  # what Whisper's decoder has positions for
@@ -185,6 +186,19 @@ class Goal(Strict):
         return value
 
 
+class Card(Strict):
+    """What only people know and the model card is to say; null: the card says that it is not known."""
+
+    license: str | None = Field(None, description="of the model, as an identifier of the hub: apache-2.0, cc-by-4.0 …")
+    intended_use: str | None = Field(None, min_length=1, description="Markdown")
+    limitations: str | None = Field(None, min_length=1, description="Markdown, beside what is measured")
+
+    @field_validator("license")
+    @classmethod
+    def check_license(cls, value: str | None) -> str | None:
+        return None if value is None else find_license(value)
+
+
 class Machine(Strict):
     """How to run, never what to learn: batch layout, precision, ZeRO variant, workers."""
 
@@ -222,6 +236,7 @@ class Job(Strict):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation: Evaluation = Evaluation()
     goal: Goal | None = None
+    card: Card = Card()
     machine: Machine = Machine()
 
     @field_validator("language")
