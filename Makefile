@@ -18,7 +18,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train check jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
+.PHONY: help train check publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -29,6 +29,9 @@ train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETA
 
 check: setup ## print a job as it would run: EXP=german
 	@$(named)$(local) check "$(EXP)" $(machine) $(ARGS)
+
+publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [YES=1] [FORCE=1]
+	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done

@@ -94,6 +94,25 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.argument("job")
+@job_options
+@click.option("--yes", is_flag=True, help="upload; without it nothing leaves this machine")
+@click.option("--force", is_flag=True, help="also a model that is not promoted; its card says so")
+@exits
+def publish(job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool) -> None:
+    """Show what of JOB's result would go to the hub, or with --yes upload it."""
+    from whisper_train import publish
+    from whisper_train.paths import find_directories
+    from whisper_train.run_folder import run_folder
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    folder = run_folder(resolved, find_directories(environment))
+    publish.publish(resolved, folder, yes=yes, force=force, say=click.echo)
+
+
+@main.command()
 @exits
 def ps() -> None:
     """List the runs under MODEL_DIR, and what runs now."""

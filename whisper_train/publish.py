@@ -1,33 +1,209 @@
-"""Puts a finished model on the Hugging Face hub."""
+"""Puts a finished model on the Hugging Face hub: what belongs to a model and its proof, and nothing else."""
 
-from whisper_train.errors import RunFailed
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import RunFailed, UserError
 from whisper_train.job import Job
-from whisper_train.run_folder import RunFolder
+from whisper_train.job_file import SECRET_NAME, display
+from whisper_train.paths import read_json
+from whisper_train.report.card import CARD, CARD_BESIDE, write_card
+from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
 
-# What stays at home: checkpoints, data indexes with people's transcripts, locks.
-PRIVATE = ["checkpoints/*", "data/*", "base/*", "evaluation/*.jsonl", ".*"]
+# All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
+MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
+MODEL += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+MODEL += ("merges.txt", "normalizer.json", "model.safetensors", "model-?????-of-?????.safetensors")
+MODEL += ("model.safetensors.index.json",)
+PROOF = (CARD, "LICENSE", "LICENSE.txt", "LICENSE.md", "job.yaml", "run.json", "evaluation/results.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+# Why the others stay; the first pattern that fits says it. A * fits folders too.
+STAYS = {
+    "checkpoints/*": "to go on training from",
+    "data/*": "which clips there were, with their transcripts",
+    "base/*": "the random weights it started from",
+    "exports/*": "other forms of the same model",
+    "evaluation/transcriptions/*": "what people said",
+    "evaluation/*.jsonl": "what people said",
+    "evaluation/report.html": "people's voices are in it",
+    CARD_BESIDE: f"{CARD} is your own and goes instead",
+    ".*": "hidden",
+    "*.bin": "pickled weights can run code where they are loaded",
+    "*.pt": "pickled weights can run code where they are loaded",
+    "*": "no part of a model folder",
+}
+SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+FOLDER_OF_MACHINE = re.compile(r"(?<![\w/:.<~-])(?:/[\w.@+-]+){2,}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """The files of a run folder, relative to it, with their bytes: those that go, and those that stay with why."""
+
+    goes: dict[str, int]
+    stays: dict[str, tuple[int, str]]
+
+
+def publish(job: Job, folder: RunFolder, *, yes: bool, force: bool, say: Callable[[str], None]) -> None:
+    """Writes the card and says what would go to the hub; uploads it where `yes`.
+
+    Raises UserError for a run without a finished result, and for one that is not promoted, unless `force`.
+    """
+    results = finished_results(job, folder)
+    if results.get("promoted") is not True:
+        missed = "; ".join(gate["sentence"] for gate in results.get("gates") or [] if not gate["met"])
+        verdict = f"{job.name}: is not promoted{f' ({missed})' if missed else ''}"
+        if not force:
+            raise UserError(f"{verdict}; train or evaluate it again, or publish it all the same with --force (FORCE=1)")
+        say(f"{verdict}; it goes all the same, as asked, and its card says so")
+    with opened(job, folder):
+        card = write_card(job, folder)
+        contents = checked_contents(folder)
+        for line in describe(job, folder, contents, card):
+            say(line)
+        if not yes:
+            say("nothing was uploaded; --yes (YES=1) does it")
+            return
+        address = push(job, folder)
+        folder.update(pushed=address)
+        say(f"published: {address}")
+
+
+def finished_results(job: Job, folder: RunFolder) -> dict[str, Any]:
+    """results.json of a run that came to its end; raises UserError for any other."""
+    path, status = folder.evaluation / "results.json", folder.read().get("status")
+    if not path.is_file() or status in (None, RUNNING, TRAINED, STOPPED, FAILED):
+        state = f"is {status}" if status else "was not trained"
+        raise UserError(
+            f"{job.name}: {state} and has no finished result in {display(folder.path)};"
+            f" train it to its end first (make train EXP={job.name})"
+        )
+    try:
+        return dict(read_json(path))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{display(path)}: cannot be read ({error}); evaluate the model again") from error
+
+
+def checked_contents(folder: RunFolder) -> Contents:
+    """What goes and what stays; raises UserError where the model is not whole or a file that goes holds a secret."""
+    contents = sort_files(folder.path)
+    if "config.json" not in contents.goes or not contents.goes.keys() & set(WEIGHTS):
+        raise UserError(f"{display(folder.path)}: holds no whole model (config.json and {WEIGHTS[0]}); train it again")
+    secrets = {
+        value: f"the value of {name}"
+        for name, value in os.environ.items()
+        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET
+    }
+    for name, text in read_texts(folder.path, contents):
+        found = next((what for value, what in secrets.items() if value in text), None)
+        if found is None and HUB_TOKEN.search(text):
+            found = "what looks like a token of the hub"
+        if found:
+            raise UserError(
+                f"{display(folder.path / name)}: holds {found}; take it out, and make a new one: it was read"
+            )
+    return contents
+
+
+def sort_files(root: Path) -> Contents:
+    """Every file below `root`, as what goes or stays; links are not followed."""
+    goes, stays = {}, {}
+    for path in sorted(root.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name, size = path.relative_to(root).as_posix(), path.lstat().st_size
+        if not any(fnmatchcase(name, pattern) for pattern in (*MODEL, *PROOF)):
+            stays[name] = size, next(why for pattern, why in STAYS.items() if fnmatchcase(name, pattern))
+        elif path.is_symlink() or not path.is_file():
+            stays[name] = size, "a link: copy the file itself here"
+        else:
+            goes[name] = size
+    return Contents(goes=goes, stays=stays)
+
+
+def read_texts(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:
+    """Name and text of what goes, weights apart."""
+    for name in contents.goes:
+        if not name.endswith(".safetensors"):
+            yield name, (root / name).read_text(encoding="utf-8", errors="replace")
+
+
+def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Iterator[str]:
+    """What a person should read before saying yes, line by line."""
+    private = job.training.get("hub_private_repo")
+    kept = "; a repository that is there already stays as it is"
+    seen = (
+        "private" if private else f"public, for everybody to download (training.hub_private_repo: true: private){kept}"
+    )
+    repository = repository_id(job)
+    owner = "" if "/" in repository else ", in the account of HF_TOKEN (training.hub_model_id: owner/name: another)"
+    yield f"to the hub as {repository}{owner}"
+    yield f"  {seen}"
+    yield f"what goes ({size_text(sum(contents.goes.values()))}):"
+    yield from (f"  {size_text(size):>10}  {name}" for name, size in contents.goes.items())
+    yield "what stays here:"
+    groups: dict[tuple[str, str], list[int]] = {}
+    for name, (size, why) in contents.stays.items():
+        top = name if "/" not in name or name.startswith("evaluation/") else f"{name.partition('/')[0]}/"
+        groups.setdefault((top, why), []).append(size)
+    yield from (f"  {size_text(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
+    for name, text in read_texts(folder.path, contents):
+        if name in PROOF and (places := dict.fromkeys(FOLDER_OF_MACHINE.findall(text))):
+            yield f"note: {name} names places of this machine: {', '.join(list(places)[:3])}"
+    if card.name == CARD:
+        yield f"read the card before it goes: {display(card)}"
+    else:
+        yield f"{CARD} is your own and stays as it is; the card with the figures of this run is {display(card)}"
+
+
+def size_text(size: int) -> str:
+    """1536 -> 1.5 kB; in thousands, as the hub counts."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def repository_id(job: Job) -> str:
+    return str(job.training.get("hub_model_id") or job.name)
 
 
 def push(job: Job, folder: RunFolder) -> str:
     """Uploads the model and its proof as training.hub_model_id (or the job's name); returns the repository's address.
 
-    The token is HF_TOKEN of the environment. Raises RunFailed when the hub refuses; the model stays on the disk.
+    The token is HF_TOKEN of the environment. Raises RunFailed when the hub refuses, the model stays on the disk; and
+    UserError for a folder that must not go as it is.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    hub = HfApi()
-    settings = job.training
+    contents = checked_contents(folder)
+    if not (token := get_token()):
+        raise UserError("HF_TOKEN: is not set; put a token that may write into .env (https://hf.co/settings/tokens)")
+    hub, settings = HfApi(), job.training
     try:
-        repository = hub.create_repo(
-            settings.get("hub_model_id") or job.name, private=settings.get("hub_private_repo"), exist_ok=True
-        )
-        hub.upload_folder(
-            repo_id=repository.repo_id,
-            folder_path=folder.path,
-            ignore_patterns=PRIVATE,
+        repository = hub.create_repo(repository_id(job), private=settings.get("hub_private_repo"), exist_ok=True)
+        if settings.get("hub_private_repo") and hub.repo_info(repository.repo_id).private is False:
+            raise UserError(
+                f"training.hub_private_repo: true: {repository.repo_id} is there already and public;"
+                " make it private in its settings on the hub, or name another in training.hub_model_id"
+            )
+        hub.create_commit(
+            repository.repo_id,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder.path / name) for name in contents.goes],
             revision=settings.get("hub_revision"),
             commit_message=f"{job.name}, trained with whisper-train",
         )
+    except UserError:
+        raise
     except Exception as error:
-        raise RunFailed(f"the model is whole in {folder.path}, but the hub refused it: {error}") from error
+        reason = str(error).replace(token, "(token)")
+        raise RunFailed(f"the model is whole in {folder.path}, but the hub refused it: {reason}") from error
     return str(repository)

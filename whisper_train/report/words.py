@@ -29,7 +29,7 @@ def escape(text: str) -> str:
 
 
 def without_folders(label: str) -> str:
-    """A source's label without the folders of this machine: manifest: /home/anna/x.jsonl train -> manifest: x.jsonl train.
+    """A source's label without the folders of this machine: manifest: /home/anna/x.jsonl dev -> manifest: x.jsonl dev.
 
     Of Common Voice the folder that names the release stays.
     """
@@ -85,7 +85,8 @@ def learning_settings(job: Job, steps: int) -> dict[str, str | float]:
     training, model = job.training, job.model
     batch = training.get("global_batch_size")
     if batch is None:
-        batch = (training.get("per_device_train_batch_size") or 8) * (training.get("gradient_accumulation_steps") or 1)
+        device = training.get("per_device_train_batch_size") or job.machine.per_device_train_batch_size
+        batch = device * (training.get("gradient_accumulation_steps") or 1)
     return {
         "base": job.base if job.base.startswith("job:") or is_hub_id(job.base) else describe_base(job.base),
         "language": job.language,

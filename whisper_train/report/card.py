@@ -1,0 +1,212 @@
+"""The model card: the README.md of the model folder, with figures from results.json and nothing that is not known."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from whisper_train.job import Job
+from whisper_train.languages import LANGUAGES
+from whisper_train.licenses import OTHER
+from whisper_train.paths import read_json, write_text
+from whisper_train.report.card_metadata import make_metadata
+from whisper_train.report.words import (
+    describe_base,
+    escape,
+    gate_lines,
+    learning_settings,
+    percent,
+    results_table,
+    without_folders,
+)
+from whisper_train.run_folder import RunFolder
+
+OURS = re.compile(
+    r"<!-- Written by whisper-train, digest (\w{64}): once edited, this file is never overwritten. -->\n\Z"
+)
+CARD, CARD_BESIDE = "README.md", "README.generated.md"
+
+
+def write_card(job: Job, folder: RunFolder) -> Path:
+    """Writes the card of the folder's results as README.md, or beside it where README.md is the user's own.
+
+    Returns what was written. Needs evaluation/results.json.
+    """
+    audit = folder.data / "audit.json"
+    card = make_card(
+        job, read_json(folder.evaluation / "results.json"), folder.read(), read_json(audit) if audit.is_file() else None
+    )
+    path, beside = folder.path / CARD, folder.path / CARD_BESIDE
+    if path.exists() and not is_ours(path):
+        path = beside
+    elif beside.exists():
+        beside.unlink()
+    write_text(path, card)
+    return path
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the card at `path` is as this program wrote it: its last line holds the digest of all above."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    match = OURS.search(text)
+    return match is not None and match[1] == digest(text[: match.start()])
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dict[str, Any] | None = None) -> str:
+    """The card as text: metadata, sections, and a last line that tells our own card from an edited one.
+
+    `results` is results.json (version 2), `run` run.json, `audit` data/audit.json.
+    """
+    sections = {
+        "Results": f"{results_table(results)}\n\nIntervals (in brackets) are 95 %. {compared_with(job)}",
+        "Gates": gate_lines(results),
+        "How to use it": usage(job),
+        "Training data": training_data(job, audit),
+        "Intended use": intended_use(job),
+        "Limits": limits(job, results),
+        "How it was measured": how_measured(job, results, run),
+        "How it was trained": how_trained(job, run),
+        "Licence": license_text(job),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
+    text = f"{make_metadata(job, results)}\n# {escape(job.name)}\n\n{summary(job, results)}\n\n{body}\n\n"
+    return text + LAST_LINE.format(digest(text))
+
+
+def summary(job: Job, results: dict[str, Any]) -> str:
+    """What the model is, in a sentence, and loudly if it is not promoted."""
+    does = "translates {} speech to English text" if job.task == "translate" else "writes down {} speech"
+    made = "trained from random weights" if job.base == "new" else f"fine-tuned from {describe_base(job.base)}"
+    revision = f" (revision `{job.base_revision}`)" if job.base_revision else ""
+    text = f"A Whisper that {does.format(language_name(job.language))}, {made}{revision}."
+    if results.get("promoted") is True:
+        return f"{text} It met its gates and is promoted." if results.get("gates") else text
+    missed = [escape(gate["sentence"]) for gate in results.get("gates") or [] if not gate["met"]]
+    reason = "; ".join(missed) or "its results do not say why"
+    return f"{text}\n\n> **Not promoted: this model did not meet what was asked of it.** {reason}."
+
+
+def language_name(code: str) -> str:
+    return LANGUAGES.get(code, code).title()
+
+
+def compared_with(job: Job) -> str:
+    if job.base == "new":
+        return "There is no figure before: the model started from random weights."
+    return f"*Before* is {describe_base(job.base)}, *after* is this model, on the same clips by the same code."
+
+
+def usage(job: Job) -> str:
+    """A snippet that runs with the folder as with the hub id."""
+    repository = job.training.get("hub_model_id")
+    model = (
+        f'"{repository}"  # or the folder of this file'
+        if repository
+        else '"."  # the folder of this file, or its hub id'
+    )
+    # English-only models refuse a language; the others of English have it in their generation settings.
+    asked = f'"language": "{job.language}", "task": "{job.task}"'
+    options = "" if job.language == "en" else f", generate_kwargs={{{asked}}}"
+    return (
+        "```python\nfrom transformers import pipeline\n\n"
+        f"model = {model}\n"
+        'transcribe = pipeline("automatic-speech-recognition", model=model)\n'
+        f'print(transcribe("recording.wav"{options})["text"])\n```\n\n'
+        "The pipeline reads files by `ffmpeg`, which must be installed; mono samples at 16 kHz can be given instead."
+    )
+
+
+def training_data(job: Job, audit: dict[str, Any] | None) -> str:
+    """The sources, and how much of them the audit kept."""
+    revisions = audit["revisions"]["train"] if audit else []
+    lines = []
+    for position, source in enumerate(job.data.train):
+        revision = revisions[position] if position < len(revisions) else source.revision
+        facts = [f"revision `{revision}`"] if revision else []
+        facts += [language_name(source.language)] if source.language else []
+        facts += [f"shown {source.weight:g} times an epoch"] if source.weight != 1 else []
+        lines.append(f"- {escape(without_folders(source.label))}" + (f" ({', '.join(facts)})" if facts else ""))
+    if audit:
+        counted = audit["sets"]["train"]
+        hours = f"{counted['hours']:.2f} hours" if counted["hours"] else "length not known beforehand"
+        lines.append(f"\n{counted['kept']:,} of {counted['clips']:,} clips were used, {hours}.")
+    lines.append(
+        "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
+        " program that wrote this card."
+    )
+    return "\n".join(lines)
+
+
+def intended_use(job: Job) -> str:
+    return job.card.intended_use or (
+        f"Its makers named none. It was measured on {language_name(job.language)} speech of the sets above, and nothing"
+        " is known of any other use."
+    )
+
+
+def limits(job: Job, results: dict[str, Any]) -> str:
+    """What the user says, then what was and was not measured."""
+    lines = [f"{job.card.limitations}\n"] if job.card.limitations else []
+    lines.append("- Other speakers, accents, rooms, microphones and subjects than those of the sets were not measured.")
+    lines.append(f"- {about_silence(results)}")
+    for name, measured in results["sets"].items():
+        if (hallucination := measured.get("hallucination")) and hallucination["clips"]:
+            share = percent(hallucination["share"])
+            lines.append(f"- On {escape(name)}, {share} of the clips got loops or far too many words.")
+        if (contamination := measured.get("contamination")) and (same := contamination["same_text"]):
+            lines.append(f"- {same:,} clips of {escape(name)} have sentences that also stand in the training data.")
+    if "long-form" not in results["sets"]:
+        lines.append(f"- Clips had up to {job.data.max_seconds:g} seconds. Longer recordings were not measured.")
+    return "\n".join(lines)
+
+
+def about_silence(results: dict[str, Any]) -> str:
+    """What the model writes where nobody speaks."""
+    risk = "Whisper can write words that nobody said, most of all where nobody speaks"
+    if not (silence := (results.get("silence") or {}).get("tuned")):
+        return f"{risk}; how often this model does was not measured."
+    return (
+        f"{risk}: in {silence['seconds']:g} seconds without speech this model wrote {silence['words']:,} words"
+        f" ({silence['words_per_minute']:.1f} a minute)."
+    )
+
+
+def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
+    """By what procedure, with which versions."""
+    beams, length = job.training.get("generation_num_beams"), job.training.get("generation_max_length")
+    decoding = f"{beams} beams" if beams else "as many beams as the model's own generation settings say"
+    decoding += f", at most {length} tokens" if length else ""
+    comparisons = [measured["comparison"] for measured in results["sets"].values() if measured.get("comparison")]
+    units = " and ".join(dict.fromkeys(comparison["wer"]["unit"] for comparison in comparisons)) or "clip"
+    versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
+    program = " ".join(part for part in ("whisper-train", run.get("version")) if part)
+    commit = f", commit `{run['commit']}`" if run.get("commit") else ""
+    return (
+        "- By generation, never with the right text before its eyes; language and task are given.\n"
+        "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
+        f"- Decoding: {decoding}.\n"
+        f"- Intervals and comparisons: by bootstrap, resampled by {units}.\n"
+        f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
+        "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
+    )
+
+
+def how_trained(job: Job, run: dict[str, Any]) -> str:
+    """The settings that most decide the outcome; those at 0 are off."""
+    settings = learning_settings(job, run.get("steps") or 0)
+    rows = [f"| `{name}` | {escape(str(value))} |" for name, value in settings.items() if value != 0]
+    kept = f"\n\nKept: `{run['kept']}`." if run.get("kept") else ""
+    return "\n".join(["| Setting | |", "|---|---|", *rows]) + f"{kept} The whole job is in `job.yaml`."
+
+
+def license_text(job: Job) -> str:
+    given = {None: "Its makers named none.", OTHER: "See `LICENSE` in this folder."}
+    text = given.get(job.card.license, f"`{job.card.license}`, as its makers say.")
+    return f"{text} The licences of the base and of the training data may ask for more."
