@@ -1,7 +1,9 @@
-"""push_to_hub: the real hub client against a local server that answers as the hub does and notes what it is sent."""
+"""Publishing: the real hub client against a local server that answers as the hub does and notes what it is sent."""
 
 import json
+import re
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,20 +11,47 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import tiny_job
-from whisper_train.errors import RunFailed
+from tests.conftest import RunCli
+from tests.report.results import make_results, not_promoted
+from tests.tiny import tiny_job, write_job
+from whisper_train.errors import RunFailed, UserError
 from whisper_train.job import Job
+from whisper_train.job_file import dump_job, load_job
+from whisper_train.paths import write_json
 from whisper_train.run_folder import RunFolder
 
+TOKEN = "hf_canary"
+MODEL = ["config.json", "evaluation/results.json", "model.safetensors", "run.json"]
+HOME: tuple[str, ...] = ("checkpoints/checkpoint-1/optimizer.pt", "data/train.arrow", "base/config.json", ".lock")
+HOME += (
+    "evaluation/eval.jsonl",
+    "evaluation/transcriptions/tuned/eval.jsonl",
+    "evaluation/report.html",
+    ".env",
+    "token",
+)
+HOME += (
+    "checkpoints/checkpoint-1/config.json",
+    "evaluation/README.md",
+    "exports/README.md",
+    "config.json.bak",
+    "env.yaml",
+)
+HOME += ("pytorch_model.bin", "backup.safetensors", "recordings/anna.wav", "README.generated.md")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
-        self.committed: list[str] = []
+        self.contents: dict[str, str] = {}
         self.tokens: set[str] = set()
         self.refuses = False
+        self.private: bool | None = None
+
+    @property
+    def committed(self) -> list[str]:
+        return list(self.contents)
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -32,7 +61,9 @@ class Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.tokens.add(self.headers.get("Authorization", ""))
         if self.server.refuses:
-            self.answer({"error": "You don't have the rights"}, 403)
+            self.answer({"error": f"You don't have the rights, {self.headers.get('Authorization')}"}, 403)
+        elif self.path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
         elif self.path == "/api/repos/create":
             self.answer({"url": f"{self.address()}/someone/tiny", "id": "1", "name": "someone/tiny"})
         elif "/preupload/" in self.path:
@@ -40,13 +71,17 @@ class Answers(BaseHTTPRequestHandler):
             self.answer({"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in paths]})
         elif "/commit/" in self.path:
             lines = [json.loads(line) for line in body.splitlines()]
-            self.server.committed += [line["value"]["path"] for line in lines if line["key"] == "file"]
+            files = [line["value"] for line in lines if line["key"] == "file"]
+            self.server.contents |= {file["path"]: b64decode(file["content"]).decode() for file in files}
             self.answer({"commitUrl": f"{self.address()}/someone/tiny/commit/{COMMIT}", "commitOid": COMMIT})
         else:
             self.answer({}, 404)
 
     def do_GET(self) -> None:
-        self.answer({"id": "someone/tiny", "sha": COMMIT, "siblings": []})
+        self.server.tokens.add(self.headers.get("Authorization", ""))
+        if self.server.refuses:
+            return self.answer({"error": "Repository not found"}, 404)
+        self.answer({"id": "someone/tiny", "sha": COMMIT, "siblings": [], "private": self.server.private})
 
     def answer(self, value: dict[str, Any], status: int = 200) -> None:
         content = json.dumps(value).encode()
@@ -72,7 +107,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     address = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     yield server
     server.shutdown()
     server.server_close()
@@ -81,29 +116,192 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     run = tmp_path / "tiny"
-    for name in ("config.json", "model.safetensors", "run.json", "evaluation/results.json", "evaluation/eval.jsonl"):
+    for name in MODEL:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("{}")
-    for name in ("checkpoints/checkpoint-1/optimizer.pt", "data/train.arrow", "base/config.json", ".lock"):
+    for name in HOME:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("stays at home")
     return RunFolder(run, tmp_path / "logs")
 
 
+@pytest.fixture
+def finished(folder: RunFolder, tmp_path: Path) -> Path:
+    """The job file of a finished and promoted run under MODEL_DIR, which is `folder`."""
+    write_json(folder.path / "run.json", {"status": "done", "steps": 12})
+    write_json(folder.evaluation / "results.json", make_results())
+    (tmp_path / ".env").write_text(f"MODEL_DIR={tmp_path}\n")
+    path = write_job(tmp_path)
+    (folder.path / "job.yaml").write_text(dump_job(load_job(path, machine_path=None)), encoding="utf-8")
+    return path
+
+
+def tiny(**training: Any) -> Job:
+    return Job.model_validate({"name": "tiny", **tiny_job(training=training)})
+
+
+def test_a_run_without_a_result_is_refused(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    for status in ("running", "trained", "stopped", "failed"):
+        folder.update(status=status)
+        refused = run_cli("publish", finished, "--yes")
+        assert refused.exit_code == 2
+        assert f"error: tiny: is {status} and has no finished result in tiny" in refused.output
+    (folder.evaluation / "results.json").unlink()
+    folder.update(status="done")
+    assert run_cli("publish", finished, "--yes", "--force").exit_code == 2
+    never = run_cli("publish", finished, "--set", "name=other", "--yes")
+    assert never.exit_code == 2
+    assert "other: was not trained" in never.output
+    assert not (folder.path.parent / "other").exists()
+    assert hub.committed == []
+
+
+def test_a_run_of_another_job_is_refused(hub: Hub, run_cli: RunCli, finished: Path) -> None:
+    refused = run_cli("publish", finished, "--set", "training.learning_rate=0.5", "--yes")
+    assert refused.exit_code == 2
+    assert "holds a run with training.learning_rate: 0.001, this job has 0.5" in refused.output
+    assert hub.committed == []
+
+
+def test_a_model_that_is_not_promoted_is_refused(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    write_json(folder.evaluation / "results.json", not_promoted())
+    refused = run_cli("publish", finished, "--yes")
+    assert refused.exit_code == 2
+    assert "tiny: is not promoted (WER on held-out is 31.00 %" in refused.output
+    assert "--force" in refused.output
+    assert hub.committed == []
+    assert not (folder.path / "README.md").exists()
+
+
+def test_what_is_not_promoted_goes_by_force_and_says_so(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder
+) -> None:
+    write_json(folder.evaluation / "results.json", not_promoted())
+    forced = run_cli("publish", finished, "--yes", "--force")
+    assert forced.exit_code == 0
+    assert "is not promoted" in forced.output
+    assert "model.safetensors" in hub.committed
+    assert "Not promoted" in hub.contents["README.md"]
+
+
+def test_by_itself_it_shows_what_would_go_and_uploads_nothing(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder
+) -> None:
+    shown = run_cli("publish", finished)
+    assert shown.exit_code == 0
+    assert hub.tokens == set()
+    assert "to the hub as tiny, in the account of HF_TOKEN" in shown.output
+    assert "public, for everybody to download" in shown.output
+    goes, stays = shown.output.split("what stays here:")
+    assert re.search(r"^ +2 B  model\.safetensors$", goes, re.MULTILINE)
+    assert "README.md" in goes
+    for name, why in (
+        (".env", "hidden"),
+        ("checkpoints/", "to go on training from"),
+        ("data/", "with their transcripts"),
+        ("evaluation/transcriptions/tuned/eval.jsonl", "what people said"),
+        ("evaluation/report.html", "people's voices"),
+        ("recordings/", "no part of a model folder"),
+    ):
+        assert re.search(rf"^ +\d+ B  {re.escape(name)}  \(.*{why}.*\)$", stays, re.MULTILINE), name
+    assert "nothing was uploaded; --yes" in shown.output
+    assert "pushed" not in folder.read()
+    private = run_cli(
+        "publish", finished, "--set", "training.hub_private_repo=true", "--set", "training.hub_model_id=a/b"
+    )
+    assert "to the hub as a/b\n  private\n" in private.output
+
+
+def test_with_yes_exactly_the_model_and_its_proof_go(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder
+) -> None:
+    done = run_cli("publish", finished, "--yes")
+    assert done.exit_code == 0
+    assert sorted(hub.committed) == sorted([*MODEL, "README.md", "job.yaml"])
+    assert hub.contents["README.md"] == (folder.path / "README.md").read_text(encoding="utf-8")
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN not in done.output
+    assert folder.read()["pushed"].endswith("someone/tiny")
+
+
+def test_a_card_of_ones_own_goes_instead_of_ours(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    (folder.path / "README.md").write_text("My own words.\n")
+    done = run_cli("publish", finished, "--yes")
+    assert "README.md is your own and stays as it is" in done.output
+    assert hub.contents["README.md"] == "My own words.\n"
+    assert "README.generated.md" not in hub.committed
+
+
+def test_a_link_is_not_followed(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "diary.txt").write_text("private")
+    (folder.path / "LICENSE").symlink_to(tmp_path / "diary.txt")
+    (folder.path / "notes").symlink_to(tmp_path)
+    assert "LICENSE  (a link" in run_cli("publish", finished, "--yes").output
+    assert sorted(hub.committed) == sorted([*MODEL, "README.md", "job.yaml"])
+
+
+@pytest.mark.parametrize("secret", [TOKEN, "hf_" + "a1B2c3" * 6])
+def test_a_file_that_holds_a_secret_stops_it(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder, secret: str
+) -> None:
+    (folder.path / "LICENSE").write_text(f"export X={secret}\n")
+    refused = run_cli("publish", finished, "--yes")
+    assert refused.exit_code == 2
+    assert "error: tiny/LICENSE: holds " in refused.output
+    assert secret not in refused.output
+    assert hub.committed == []
+
+
+def test_a_folder_without_weights_is_refused(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    (folder.path / "model.safetensors").unlink()
+    refused = run_cli("publish", finished, "--yes")
+    assert refused.exit_code == 2
+    assert "holds no whole model" in refused.output
+
+
+def test_without_a_token_it_says_where_to_put_one(
+    hub: Hub, run_cli: RunCli, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    refused = run_cli("publish", finished, "--yes")
+    assert refused.exit_code == 2
+    assert "HF_TOKEN: is not set" in refused.output
+    assert hub.tokens == set()
+
+
+def test_places_of_this_machine_are_pointed_out(run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    folder.update(
+        sessions=[{"command": ["train", "/home/anna/jobs/tiny.yaml"], "see": "https://hf.co/a/b", "of": "a/b"}]
+    )
+    notes = [line for line in run_cli("publish", finished).output.splitlines() if line.startswith("note:")]
+    assert notes == ["note: run.json names places of this machine: /home/anna/jobs/tiny.yaml"]
+
+
+def test_what_is_to_be_private_does_not_go_to_a_public_repository(hub: Hub, folder: RunFolder) -> None:
+    from whisper_train.publish import push
+
+    hub.private = False
+    with pytest.raises(UserError, match="is there already and public"):
+        push(tiny(hub_private_repo=True), folder)
+    assert hub.committed == []
+    hub.private = True
+    push(tiny(hub_private_repo=True), folder)
+    assert sorted(hub.committed) == MODEL
+
+
 def test_the_model_and_its_proof_go_to_the_hub_and_nothing_else(hub: Hub, folder: RunFolder) -> None:
     from whisper_train.publish import push
 
-    job = Job.model_validate({"name": "tiny", **tiny_job(training={"push_to_hub": True})})
-    assert push(job, folder).endswith("someone/tiny")
-    assert sorted(hub.committed) == ["config.json", "evaluation/results.json", "model.safetensors", "run.json"]
-    assert hub.tokens == {"Bearer hf_canary"}
+    assert push(tiny(push_to_hub=True), folder).endswith("someone/tiny")
+    assert sorted(hub.committed) == MODEL
+    assert hub.tokens == {f"Bearer {TOKEN}"}
 
 
 def test_a_hub_that_refuses_leaves_the_model_and_says_so(hub: Hub, folder: RunFolder) -> None:
     from whisper_train.publish import push
 
     hub.refuses = True
-    job = Job.model_validate({"name": "tiny", **tiny_job(training={"push_to_hub": True})})
     with pytest.raises(RunFailed, match="the model is whole in") as refused:
-        push(job, folder)
-    assert "hf_canary" not in str(refused.value)
+        push(tiny(push_to_hub=True), folder)
+    assert "rights" in str(refused.value)
+    assert TOKEN not in str(refused.value)

@@ -101,15 +101,15 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @exits
 def publish(job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool) -> None:
     """Show what of JOB's result would go to the hub, or with --yes upload it."""
-    from whisper_train import publish
     from whisper_train.paths import find_directories
+    from whisper_train.publish import publish as publish_run
     from whisper_train.run_folder import run_folder
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
     folder = run_folder(resolved, find_directories(environment))
-    publish.publish(resolved, folder, yes=yes, force=force, say=click.echo)
+    publish_run(resolved, folder, yes=yes, force=force, say=click.echo)
 
 
 @main.command()

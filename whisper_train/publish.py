@@ -11,6 +11,7 @@ from typing import Any
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.job import Job
 from whisper_train.job_file import SECRET_NAME, display
+from whisper_train.licenses import OTHER
 from whisper_train.paths import read_json
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
 from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
@@ -18,8 +19,8 @@ from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolde
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
 MODEL += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-MODEL += ("merges.txt", "normalizer.json", "model.safetensors", "model-?????-of-?????.safetensors")
-MODEL += ("model.safetensors.index.json",)
+MODEL += ("merges.txt", "normalizer.json", "model.safetensors", "model.safetensors.index.json")
+MODEL += (f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",)
 PROOF = (CARD, "LICENSE", "LICENSE.txt", "LICENSE.md", "job.yaml", "run.json", "evaluation/results.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -154,6 +155,8 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
         top = name if "/" not in name or name.startswith("evaluation/") else f"{name.partition('/')[0]}/"
         groups.setdefault((top, why), []).append(size)
     yield from (f"  {size_text(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
+    if job.card.license == OTHER and not any(name.startswith("LICENSE") for name in contents.goes):
+        yield f"note: card.license: {OTHER}: put the text of the licence beside the model as LICENSE"
     for name, text in read_texts(folder.path, contents):
         if name in PROOF and (places := dict.fromkeys(FOLDER_OF_MACHINE.findall(text))):
             yield f"note: {name} names places of this machine: {', '.join(list(places)[:3])}"
@@ -163,7 +166,7 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
         yield f"{CARD} is your own and stays as it is; the card with the figures of this run is {display(card)}"
 
 
-def size_text(size: int) -> str:
+def size_text(size: float) -> str:
     """1536 -> 1.5 kB; in thousands, as the hub counts."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:

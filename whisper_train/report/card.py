@@ -21,9 +21,8 @@ from whisper_train.report.words import (
 )
 from whisper_train.run_folder import RunFolder
 
-OURS = re.compile(
-    r"<!-- Written by whisper-train, digest (\w{64}): once edited, this file is never overwritten. -->\n\Z"
-)
+LAST_LINE = "<!-- Written by whisper-train, digest {}: once edited, this file is never overwritten. -->\n"
+OURS = re.compile(LAST_LINE.format(r"(\w{64})") + r"\Z")
 CARD, CARD_BESIDE = "README.md", "README.generated.md"
 
 
@@ -137,10 +136,11 @@ def training_data(job: Job, audit: dict[str, Any] | None) -> str:
         counted = audit["sets"]["train"]
         hours = f"{counted['hours']:.2f} hours" if counted["hours"] else "length not known beforehand"
         lines.append(f"\n{counted['kept']:,} of {counted['clips']:,} clips were used, {hours}.")
-    lines.append(
-        "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
-        " program that wrote this card."
-    )
+    if not all(source.synthetic for source in job.data.train):
+        lines.append(
+            "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
+            " program that wrote this card."
+        )
     return "\n".join(lines)
 
 

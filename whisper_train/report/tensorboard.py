@@ -64,7 +64,7 @@ def write_row(writer: Any, job: Job, results: dict[str, Any], step: int) -> None
     scores = {f"hparam/{metric}": measured[metric] for metric in METRICS}
     with writer:
         # Every run describes all columns: TensorBoard takes the description of any one of them.
-        for summary in hparams(settings, scores):
+        for summary in hparams(settings, scores):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)
         for tag, value in scores.items():
             if value is not None and math.isfinite(value):
