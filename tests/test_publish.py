@@ -96,6 +96,18 @@ def test_a_run_without_a_result_is_refused(hub: Hub, run_cli: RunCli, finished: 
     assert hub.committed == []
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"version": 1, "sets": {"a": {}}}', '{"version": 2, "sets": {}}'])
+def test_results_that_say_nothing_are_refused(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder, text: str
+) -> None:
+    (folder.evaluation / "results.json").write_text(text)
+    refused = run_cli("publish", finished, "--yes", "--force")
+    assert refused.exit_code == 2
+    assert "error: tiny/evaluation/results.json: " in refused.output
+    assert "evaluate the model again" in refused.output
+    assert hub.committed == []
+
+
 def test_a_run_of_another_job_is_refused(hub: Hub, run_cli: RunCli, finished: Path) -> None:
     refused = run_cli("publish", finished, "--set", "training.learning_rate=0.5", "--yes")
     assert refused.exit_code == 2

@@ -39,6 +39,7 @@ STAYS = {
     "*.pt": "pickled weights can run code where they are loaded",
     "*": "no part of a model folder",
 }
+RESULTS_VERSION = 2  # of results.json, which the card is made from
 SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 FOLDER_OF_MACHINE = re.compile(r"(?<![\w/:.<~-])(?:/[\w.@+-]+){2,}")
@@ -87,9 +88,12 @@ def finished_results(job: Job, folder: RunFolder) -> dict[str, Any]:
             f" train it to its end first (make train EXP={job.name})"
         )
     try:
-        return dict(read_json(path))
+        results = dict(read_json(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{display(path)}: cannot be read ({error}); evaluate the model again") from error
+    if results.get("version") != RESULTS_VERSION or not results.get("sets"):
+        raise UserError(f"{display(path)}: is not of version {RESULTS_VERSION}; evaluate the model again")
+    return results
 
 
 def checked_contents(folder: RunFolder) -> Contents:
