@@ -9,10 +9,12 @@ import numpy as np
 
 from whisper_train.data.index import Index
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer
-from whisper_train.evaluation.score import count_errors
+from whisper_train.evaluation.score import Counts, count_errors
 from whisper_train.paths import written_whole
 
 BANDS = ((0.10, "excellent"), (0.20, "good"), (0.30, "acceptable"))
+RESAMPLES = 1_000
+PERCENTILES = (2.5, 97.5)
 
 
 def score_texts(index: Index, texts: Mapping[int, str], normalizer: str) -> dict[str, Any]:
@@ -25,10 +27,22 @@ def score_texts(index: Index, texts: Mapping[int, str], normalizer: str) -> dict
     characters = count_errors(references, hypotheses, "character")
     return {
         "wer": words.rate,
-        "wer_interval": words.interval(),
+        "wer_interval": _interval(words),
         "cer": characters.rate,
-        "cer_interval": characters.interval(),
+        "cer_interval": _interval(characters),
     }
+
+
+def _interval(counts: Counts) -> tuple[float, float]:
+    """95 % interval of the rate by bootstrap over clips (Bisani and Ney 2004)."""
+    chance = np.random.default_rng(0)
+    edits, units = counts.edits, counts.units
+    rates = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        drawn = chance.integers(0, len(edits), len(edits))
+        rates[number] = edits[drawn].sum() / max(units[drawn].sum(), 1)
+    low, high = np.percentile(rates, PERCENTILES)
+    return float(low), float(high)
 
 
 def set_result(
