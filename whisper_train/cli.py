@@ -139,4 +139,18 @@ def schema(path: Path | None) -> None:
         write_text(path, job_schema())
 
 
+@main.command()
+@click.argument("text", nargs=-1)
+@click.option("--with", "names", multiple=True, metavar="NAME", help="one of these normalizers only; repeatable")
+@click.option("--explain", "with_steps", is_flag=True, help="each step that changes something")
+@exits
+def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -> None:
+    """Print each TEXT, or each line of standard input, as it is compared for a WER."""
+    from whisper_train.evaluation.normalize import show
+    from whisper_train.options import lines_of_input
+
+    for line in show(text or lines_of_input("normalize"), names, with_steps):
+        click.echo(line)
+
+
 main.add_command(vast)

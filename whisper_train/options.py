@@ -1,9 +1,11 @@
-"""Options that several commands take, in one place: which job, on which machine."""
+"""What commands take from outside: options that several share, in one place, and the lines of standard input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+from whisper_train.errors import UserError
 
 
 def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
@@ -15,6 +17,15 @@ def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
         return command
 
     return decorate
+
+
+def lines_of_input(command: str) -> Iterator[str]:
+    """The lines of standard input as they come, without their ends; raises UserError where one is no UTF-8."""
+    for number, line in enumerate(click.get_binary_stream("stdin"), 1):
+        try:
+            yield line.decode("utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{command}: standard input: line {number}: is not UTF-8; convert it first") from error
 
 
 job_options = options(
