@@ -146,10 +146,9 @@ def schema(path: Path | None) -> None:
 @exits
 def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -> None:
     """Print each TEXT, or each line of standard input, as it is compared for a WER."""
-    from whisper_train.evaluation.normalize import show
-    from whisper_train.options import lines_of_input
+    from whisper_train.evaluation.show_normalized import read_lines, show_normalized
 
-    for line in show(text or lines_of_input("normalize"), names, with_steps):
+    for line in show_normalized(text or read_lines(sys.stdin.buffer), names, with_steps):
         click.echo(line)
 
 

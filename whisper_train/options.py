@@ -1,11 +1,9 @@
-"""What commands take from outside: options that several share, in one place, and the lines of standard input."""
+"""Options that several commands take, in one place: which job, on which machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import click
-
-from whisper_train.errors import UserError
 
 
 def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,15 +15,6 @@ def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
         return command
 
     return decorate
-
-
-def lines_of_input(command: str) -> Iterator[str]:
-    """The lines of standard input as they come, without their ends; raises UserError where one is no UTF-8."""
-    for number, line in enumerate(click.get_binary_stream("stdin"), 1):
-        try:
-            yield line.decode("utf-8-sig").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{command}: standard input: line {number}: is not UTF-8; convert it first") from error
 
 
 job_options = options(

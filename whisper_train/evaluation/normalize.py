@@ -1,6 +1,6 @@
 """Named text normalizers, applied to reference and hypothesis alike before they are compared."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 
 from whisper_train.errors import UserError
@@ -30,33 +30,6 @@ def explain(name: str, text: str) -> list[tuple[str, str]]:
         if text != before:
             changes.append((step.title, text))
     return changes
-
-
-def show(texts: Iterable[str], names: Sequence[str], with_steps: bool) -> Iterator[str]:
-    """Lines for people: each text after each of the normalizers `names`.
-
-    Args:
-        texts: one line each.
-        names: none: all there are. Raises UserError for an unknown one, before it takes a text.
-        with_steps: every step that changes a text has a line.
-    """
-    shown = {name: make_normalizer(name) for name in names or VERSIONS}
-    width = max(map(len, shown)) + 1
-    for text in texts:
-        for name, normalizer in shown.items():
-            result = normalizer(text)
-            if with_steps:
-                yield from show_steps(name, text)
-            else:
-                yield result if len(shown) == 1 else f"{name + ':':{width}} {result}"
-
-
-def show_steps(name: str, text: str) -> Iterator[str]:
-    """A table of what the normalizer `name` does to `text`."""
-    rows = [("", text), *explain(name, text)]
-    width = max(len(title) for title, _ in rows)
-    yield f"{name}, version {VERSIONS[name]}"
-    yield from (f"  {title:{width}}  {after}" for title, after in rows)
 
 
 @cache

@@ -9,6 +9,7 @@ from whisper_train.evaluation.normalizers.numbers import (
     join_groups_by_space,
     multiplier,
     replace_numbers,
+    write_time,
 )
 from whisper_train.evaluation.normalizers.steps import (
     MINUS,
@@ -67,13 +68,13 @@ def french_steps() -> tuple[Step, ...]:
         Step("drops what stands in parentheses", drop_parentheses),
         Step("writes œ, æ as oe, ae", replacer_of(LIGATURES)),
         Step("writes %, €, $, £, &, ° and minus as words", symbol_writer()),
-        Step("writes 20h30 as 20 heures 30", write_clock),
         Step("writes 1.000 as 1000", join_groups_by_dot),
         Step("joins aujourd'hui, quelqu'un, prud'homme, presqu'île", lambda text: ONE_WORD.sub(r"\1", text)),
         Step("parts words at other apostrophes", lambda text: text.replace("'", " ")),
         Step("makes spaces of hyphens, punctuation and symbols", punctuation_remover()),
         Step("one space between words", normalize_spaces),
         Step("writes numbers in digits", number_writer()),
+        Step("writes 20h30 as 20 heures 30", write_clock),
     )
 
 
@@ -84,11 +85,7 @@ def symbol_writer() -> Callable[[str], str]:
 
 
 def write_clock(text: str) -> str:
-    def hours(match: re.Match[str]) -> str:
-        unit = "heure" if match[1] == "1" else "heures"
-        return " ".join(filter(None, (match[1], unit, match[2])))
-
-    return CLOCK.sub(hours, text)
+    return CLOCK.sub(lambda match: write_time(match[1], "heure" if match[1] == "1" else "heures", match[2]), text)
 
 
 def number_writer() -> Callable[[str], str]:

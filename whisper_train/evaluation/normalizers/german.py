@@ -9,6 +9,7 @@ from whisper_train.evaluation.normalizers.numbers import (
     join_groups_by_space,
     multiplier,
     replace_numbers,
+    write_time,
 )
 from whisper_train.evaluation.normalizers.steps import (
     MINUS,
@@ -31,8 +32,7 @@ SYMBOLS = {
     "°c": " grad celsius ",
     "°": " grad ",
 }
-CLOCK = re.compile(r"\b(\d{1,2})[:.](\d\d)(?= ?uhr\b)")
-CLOCK_UNIT = re.compile(r"\b(\d{1,2}) (\d\d) ?uhr\b")
+CLOCK = re.compile(r"\b(\d{1,2})[:.](\d\d) ?uhr\b")
 # "E-Mail" and "20-jährige" are one word; "Covid-19" is said as two.
 HYPHEN = re.compile(r"(?<=[^\W_])[-‐](?=[^\W\d_])")
 UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue"}
@@ -82,7 +82,7 @@ def symbol_writer() -> Callable[[str], str]:
 
 
 def write_clock(text: str) -> str:
-    return CLOCK_UNIT.sub(r"\1 uhr \2", CLOCK.sub(r"\1 \2", text))
+    return CLOCK.sub(lambda match: write_time(match[1], "uhr", match[2]), text)
 
 
 def number_writer() -> Callable[[str], str]:
@@ -108,6 +108,9 @@ def write_number(number: Any, words: list[str]) -> tuple[int, str] | None:
         return (number.start, number.text.rstrip(".")) if AFTER_ORDINALS.fullmatch(after) else None
     if alone and first in ARTICLES:
         return None
-    if first in LARGE:
-        return (number.start - 1, number.text) if before in ARTICLES else None
+    if first in LARGE and before in ARTICLES:
+        return number.start - 1, number.text
+    if first in LARGE:  # "millionen fünfzig" after a figure: the figure is multiplied later
+        rest = number.text.removeprefix("1").lstrip("0")
+        return (number.start, f"{first} {rest}") if rest else None
     return number.start, number.text

@@ -22,6 +22,12 @@ def join_groups_by_dot(text: str) -> str:
     return GROUPED_BY_DOT.sub(lambda match: match[0].replace(".", ""), text)
 
 
+def write_time(hours: str, unit: str, minutes: str | None) -> str:
+    """A time as one says it: `20 uhr 5`, and `20 uhr` for 20:00."""
+    said = str(int(minutes or 0))
+    return f"{hours} {unit}" if said == "0" else f"{hours} {unit} {said}"
+
+
 def multiplier(values: dict[str, int]) -> Callable[[str], str]:
     """A function that writes `3,5 millionen` as 3500000; `values` has the words and what they stand for."""
     pattern = re.compile(rf"(?<![\d,])(\d{{1,9}}(?:,\d{{1,9}})?) ({'|'.join(values)})(?!\w)")
