@@ -158,4 +158,17 @@ def schema(path: Path | None) -> None:
         write_text(path, job_schema())
 
 
+@main.command()
+@click.argument("text", nargs=-1)
+@click.option("--with", "names", multiple=True, metavar="NAME", help="one of these normalizers only; repeatable")
+@click.option("--explain", "with_steps", is_flag=True, help="each step that changes something")
+@exits
+def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -> None:
+    """Print each TEXT, or each line of standard input, as it is compared for a WER."""
+    from whisper_train.evaluation.show_normalized import read_lines, show_normalized
+
+    for line in show_normalized(text or read_lines(sys.stdin.buffer), names, with_steps):
+        click.echo(line)
+
+
 main.add_command(vast)

@@ -167,7 +167,7 @@ class Architecture(Strict):
 
 
 class Evaluation(Strict):
-    normalizer: Literal["raw", "whisper-basic"] = Field(
+    normalizer: Literal["raw", "whisper-basic", "whisper-english", "german", "french"] = Field(
         "whisper-basic", description="applied to reference and hypothesis"
     )
     clips_during_training: int | None = Field(
