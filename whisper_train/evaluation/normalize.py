@@ -6,7 +6,7 @@ from functools import cache, partial
 from whisper_train.errors import UserError
 from whisper_train.evaluation.normalizers.steps import Step, apply
 
-# A name stands for one behaviour for good: a changed one gets another name. The order is that of tables.
+# A name with its version stands for one behaviour for good: a mended one gets another. The order is that of tables.
 VERSIONS = {"raw": "1", "whisper-basic": "1", "whisper-english": "1", "german": "1", "french": "1"}
 PACKS = {"en": "whisper-english", "de": "german", "fr": "french"}
 
