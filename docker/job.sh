@@ -1,5 +1,5 @@
 #!/bin/bash
-# Jobs in containers: job.sh train JOB [whisper-train's options], ps, logs JOB, stop JOB.
+# Jobs in containers: job.sh train|eval JOB [whisper-train's options], ps, logs JOB, stop JOB.
 # DETACH=1 leaves a job to itself. Closing the terminal leaves it running too; Ctrl-C stops it after a checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -148,8 +148,8 @@ stop() {
   fi
   status=$(inspect "$name" '{{.State.ExitCode}}')
   case $running/$status in
-    running/143) say "$1: stopped; make train EXP=$1 goes on from its newest checkpoint" ;;
-    running/137) say "$1: was killed before it could save; make train EXP=$1 goes on from its newest checkpoint" ;;
+    running/143) say "$1: stopped; the same command goes on from where it was" ;;
+    running/137) say "$1: was killed before it could save; the same command goes on from its newest checkpoint" ;;
     *) say "$1: had ended already, with status $status; make logs EXP=$1 shows how" ;;
   esac
 }
@@ -158,12 +158,12 @@ find_settings
 command=${1:-} job=${2:-}
 case $command in
   ps) list ;;
-  train | logs | stop)
+  train | eval | logs | stop)
     [ -n "$job" ] || fail "EXP: name a job, as in: make $command EXP=demo"
     case $command in
       logs) show_logs "$job" ;;
       stop) stop "$job" ;;
       *) shift && start "$command" "$@" ;;
     esac ;;
-  *) fail "job.sh: $command: no such command; there are train, ps, logs, stop" ;;
+  *) fail "job.sh: $command: no such command; there are train, eval, ps, logs, stop" ;;
 esac

@@ -30,7 +30,7 @@ if [ -z "${EXP:-}" ]; then
   exit 0
 fi
 name=$(basename "$EXP" .yaml)
-if grep -qE '^  "status": "(done|goal missed)"' "$MODEL_DIR/$name/run.json" 2>/dev/null &&
+if grep -qE '^  "status": "(done|gate missed)"' "$MODEL_DIR/$name/run.json" 2>/dev/null &&
   { [ "${STOP_WHEN_DONE:-}" != 1 ] || [ -e "$LOG_DIR/.stopped-itself" ]; }; then # else it is stopped once more
   echo "onstart: $name has ended; its results are in $MODEL_DIR/$name"
   exit 0

@@ -8,8 +8,8 @@ import torch
 
 from tests.tiny import tiny_job
 from whisper_train.job import Job
-from whisper_train.machine import plan_layout
-from whisper_train.training.arguments import choose_precision, make_arguments
+from whisper_train.machine import choose_precision, plan_layout
+from whisper_train.training.arguments import make_arguments
 
 cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 

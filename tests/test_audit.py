@@ -278,6 +278,7 @@ def test_many_workers_find_what_one_finds(place: Path, wrong_clips: list[Line]) 
 
 def test_an_index_gives_back_what_it_was_given(place: Path) -> None:
     texts: dict[str, Any] = {"audio": "a", "language": "de", "speaker": "", "row_group": -1, "row": -1, "source": 0}
+    texts |= {"recording": "first", "tags": {"accent": "bairisch"}}
     rows = [
         {**texts, "id": f"{n}", "text": "ü" * n, "seconds": n / 2, "audio_hash": 2**64 - 1 - n} for n in range(2_500)
     ]

@@ -35,6 +35,11 @@ def job(change: str = "") -> str:
     return yaml.safe_dump(merge(GOOD_JOB, yaml.safe_load(change) or {}), allow_unicode=True)
 
 
+def based(change: str) -> str:
+    """The text of a good job that starts from a folder."""
+    return yaml.safe_dump(yaml.safe_load(job(change)) | {"base": "./base", "architecture": None}, allow_unicode=True)
+
+
 def without(*keys: str) -> str:
     return yaml.safe_dump({key: value for key, value in GOOD_JOB.items() if key not in keys})
 
@@ -161,7 +166,13 @@ KEYS = [
     bad("missing language", without("language"), "job.yaml: language: is missing; add it"),
     bad("missing data", without("data"), "job.yaml: data: is missing; add it"),
     bad("missing eval sets", job("data: {eval: null}"), "job.yaml: data.eval: is missing; add it"),
-    bad("no training source", job("data: {train: []}"), "job.yaml: data.train: is empty; add an entry"),
+    bad(
+        "nothing to train on",
+        job("data: {train: []}"),
+        "job: data.train: is missing",
+        "make eval",
+        run="train job.yaml",
+    ),
     bad("no base", without("base", "architecture"), "job.yaml: base: is missing; add it"),
     bad("training keys as a list", job("training: [1]"), "job.yaml: training: [1]: must hold keys and values"),
     bad(
@@ -211,7 +222,20 @@ VALUES = [
         "language of a source", train_on("{manifest: x.csv, language: xx}"), "data.train.0.language: xx: not a language"
     ),
     bad("name with a slash", job("name: a/b"), "job.yaml: name: 'a/b': use letters"),
-    bad("goal in per cent", job("goal: {wer: 4.77}"), "job.yaml: goal.wer: 4.77", "4.77 % is 0.0477"),
+    bad(
+        "a gate on a set that is not there", based("gates: {retention: {sets: [french]}}"), "retention.sets: french: no"
+    ),
+    bad("retention with one set", based("gates: {retention: {}}"), "gates.retention: needs a second set"),
+    bad("a comparison with no base", job("gates: {significant: true}"), "gates.significant: compares with the base"),
+    bad(
+        "joined clips no longer than a window",
+        based("gates: {long_form: {seconds: 30}}"),
+        "gates.long_form.seconds: 30",
+    ),
+    bad(
+        "an eval set with a name of ours", job("data: {eval: {silence: [{manifest: eval.jsonl}]}}"), "silence: is what"
+    ),
+    bad("gate in per cent", job("gates: {wer: 4.77}"), "job.yaml: gates.wer: 4.77", "4.77 % is 0.0477"),
     bad("unknown normalizer", job("evaluation: {normalizer: none}"), "evaluation.normalizer: 'none'", "whisper-basic"),
     bad("clips beyond the window", job("data: {max_seconds: 60}"), "data.max_seconds: 60", "30"),
     bad(
@@ -760,7 +784,7 @@ def test_the_installed_command_says_the_same(kind: Bad, place: Path) -> None:
 
 
 def test_every_problem_of_a_job_is_told_at_once(place: Path, run_cli: RunCli) -> None:
-    wrong = job("{langauge: de, goal: {wer: 5}, data: {max_seconds: 60}}")
+    wrong = job("{langauge: de, gates: {wer: 5}, data: {max_seconds: 60}}")
     lay_out(Bad("", {"job.yaml": wrong}, "", ()), place)
 
     result = run_cli("check", "job.yaml")

@@ -8,7 +8,8 @@ import yaml
 
 from tests.conftest import REPOSITORY, RunCli
 from whisper_train.errors import UserError
-from whisper_train.job import Job, parse_split
+from whisper_train.job import Job
+from whisper_train.job_data import parse_split
 from whisper_train.job_file import dump_job, load_job, merge, substitute
 
 JOBS = sorted((REPOSITORY / "jobs").glob("*.yaml"))
@@ -42,7 +43,7 @@ def problem(path: Path, *overrides: str, machine: Path | None = None) -> str:
 
 
 def test_a_mistake_is_named_by_the_file_it_stands_in(place: Path) -> None:
-    write(place / "low.yaml", WHOLE + "goal: {wer: 5}\n")
+    write(place / "low.yaml", WHOLE + "gates: {wer: 5}\n")
     write(place / "high.yaml", "extends: low\ntraining: {learning_rate: fast}\n")
 
     text = problem(place / "high.yaml", "model.dropout=7")
@@ -50,15 +51,15 @@ def test_a_mistake_is_named_by_the_file_it_stands_in(place: Path) -> None:
     assert text.splitlines() == [
         "high.yaml: training.learning_rate: 'fast': must be a number",
         "--set model.dropout=7: model.dropout: 7: input should be less than or equal to 1",
-        "low.yaml: goal.wer: 5: give a fraction between 0 and 1; 5 % is 0.05",
+        "low.yaml: gates.wer: 5: give a fraction between 0 and 1; 5 % is 0.05",
     ]
 
 
 def test_a_mistake_is_named_by_the_strongest_file_that_holds_it(place: Path) -> None:
-    write(place / "low.yaml", WHOLE + "goal: {wer: 0.05}\n")
-    write(place / "high.yaml", "extends: low\ngoal: {wer: 5}\n")
+    write(place / "low.yaml", WHOLE + "gates: {wer: 0.05}\n")
+    write(place / "high.yaml", "extends: low\ngates: {wer: 5}\n")
 
-    assert problem(place / "high.yaml").startswith("high.yaml: goal.wer")
+    assert problem(place / "high.yaml").startswith("high.yaml: gates.wer")
 
 
 def test_a_mistake_in_the_machine_profile_is_named_by_it(place: Path) -> None:
@@ -79,13 +80,13 @@ def test_contradictions_are_found_across_files(place: Path) -> None:
 
 
 def test_extends_builds_on_another_job(place: Path) -> None:
-    write(place / "a.yaml", WHOLE + "training: {learning_rate: 1e-4, seed: 1}\ngoal: {wer: 0.1}\n")
+    write(place / "a.yaml", WHOLE + "training: {learning_rate: 1e-4, seed: 1}\ngates: {wer: 0.1}\n")
     write(place / "b.yaml", "extends: a.yaml\ntraining: {seed: 2}\n")
-    write(place / "sub" / "c.yaml", "extends: ../b.yaml\nname: third\ngoal: null\n")
+    write(place / "sub" / "c.yaml", "extends: ../b.yaml\nname: third\ngates: null\n")
 
     job = load(place / "sub" / "c.yaml")
 
-    assert (job.name, job.language, job.goal) == ("third", "de", None)
+    assert (job.name, job.language, job.gates.wer) == ("third", "de", None)
     assert (job.training["learning_rate"], job.training["seed"]) == (1e-4, 2)
 
 
@@ -173,12 +174,11 @@ def test_set_lies_over_everything(place: Path) -> None:
     write(place / "a.yaml", WHOLE + "training: {seed: 1}\nmachine: {threads: 2}\n")
     profile = write(place / "mine.yaml", "threads: 1\nprecision: bf16\n")
 
-    job = load(place / "a.yaml", "training.seed=3", "name=other", "goal.wer=0.5", machine=profile)
+    job = load(place / "a.yaml", "training.seed=3", "name=other", "gates.wer=0.5", machine=profile)
 
     assert (job.training["seed"], job.name, job.machine.threads, job.machine.precision) == (3, "other", 2, "bf16")
     assert job.machine.name == "mine"
-    assert job.goal is not None
-    assert job.goal.wer == 0.5
+    assert job.gates.wer == 0.5
 
 
 @pytest.mark.parametrize("number", ["1e-5", "1.0e-5", "0.00001", "'1e-5'", "1E-5"])
@@ -238,7 +238,7 @@ def test_bad_splits(text: str) -> None:
 
 
 def test_the_resolved_job_loads_again_to_the_same(place: Path) -> None:
-    write(place / "a.yaml", WHOLE + "training: {fp16: true, report_to: none}\ngoal: {wer: 0.05}\n")
+    write(place / "a.yaml", WHOLE + "training: {fp16: true, report_to: none}\ngates: {wer: 0.05}\n")
     job = load(place / "a.yaml", "model.lora.rank=8")
 
     again = load(write(place / "again.yaml", dump_job(job)))

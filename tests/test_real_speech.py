@@ -36,7 +36,7 @@ def test_spoken_digits_are_learned_to_5_percent_on_the_takes_left_out(speech: Pa
             "logging_steps": 100,
         },
         machine={"per_device_train_batch_size": 16, "threads": None, "dataloader_num_workers": 1},
-        goal={"wer": 0.05},
+        gates={"wer": 0.05},
     )
     run(job, tmp_path)
     results = json.loads((tmp_path / "models" / "digits" / "evaluation" / "results.json").read_text())

@@ -17,7 +17,7 @@ from whisper_train.data.parquet import find_revision
 from whisper_train.data.read import AudioReader
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
-from whisper_train.job import Source
+from whisper_train.job_data import Source
 
 ROWS = [("a.wav", "eins", "anna", "train"), ("b.wav", "zwei", "bert", "train"), ("c.wav", "drei", "anna", "test")]
 

@@ -172,13 +172,13 @@ def test_clips_that_vanish_during_training_end_the_run(base: Path, make_manifest
 
 def test_a_changed_goal_is_judged_anew_without_training(finished: Path, base: Path) -> None:
     before = weights(finished)
-    run(base / "tiny.yaml", base, "--set", "goal.wer=0.0", expect=3)
+    run(base / "tiny.yaml", base, "--set", "gates.wer=0.0", expect=3)
     run(base / "tiny.yaml", base)
     assert weights(finished) == before
 
 
 def test_a_missed_goal_ends_with_status_3(base: Path) -> None:
-    output = run(write_job(base, "hopeless", goal={"wer": 0.0}, training={"max_steps": 2}), base, expect=3)
+    output = run(write_job(base, "hopeless", gates={"wer": 0.0}, training={"max_steps": 2}), base, expect=3)
     assert "missed" in output
 
 

@@ -46,13 +46,14 @@ def decode(source: Path | bytes, max_seconds: float | None = None) -> Waveform:
 def log_mel(waveforms: "torch.Tensor", extractor: Any) -> "torch.Tensor":
     """Log-mel spectrogram of float32 `waveforms` (batch, samples) as (batch, mel bins, frames), on their device.
 
-    Pads with silence to the extractor's window. Equals WhisperFeatureExtractor to 1e-4 (openai/whisper, audio.py);
-    computed in float32 whatever the training precision, since bf16 audio has no more than 48 dB.
+    Pads with silence to the extractor's window; longer ones stay as long as they are. Equals WhisperFeatureExtractor to
+    1e-4 (openai/whisper, audio.py); computed in float32 whatever the training precision, since bf16 audio has no more
+    than 48 dB.
     """
     import torch
 
     with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
-        missing = extractor.n_samples - waveforms.shape[-1]
+        missing = max(extractor.n_samples - waveforms.shape[-1], 0)
         padded = torch.nn.functional.pad(waveforms.float(), (0, missing))
         window = torch.hann_window(extractor.n_fft, device=waveforms.device)
         spectrum = torch.stft(padded, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)

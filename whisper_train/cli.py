@@ -1,8 +1,9 @@
 """The commands. Each reads its input and calls one function; nothing heavy is imported before it is needed."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,10 @@ from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
 from whisper_train.options import job_options
-from whisper_train.paths import read_environment
+from whisper_train.paths import find_directories, read_environment
+
+if TYPE_CHECKING:
+    from whisper_train.job import Job
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +27,14 @@ def main() -> None:
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(WRONG_INPUT)
+
+
+def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
+    """Starts this command line again in the background, without its --detach."""
+    from whisper_train.running import start_detached
+
+    start_detached(job, [word for word in sys.argv[1:] if word != "--detach"], environment)
+    return DONE
 
 
 @main.command()
@@ -64,12 +76,56 @@ def train(
     from whisper_train.runner import resolve, train_named
 
     if detach:
-        from whisper_train.running import start_detached
-
-        resolved, _ = resolve(str(job), machine, overrides, environment)
-        start_detached(resolved, [word for word in sys.argv[1:] if word != "--detach"], environment)
-        return DONE
+        return leave_to_itself(resolve(str(job), machine, overrides, environment)[0], environment)
     return train_named(str(job), machine, overrides, environment)
+
+
+@main.command("eval")
+@click.argument("job")
+@job_options
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL", help="folder or hub id instead of the job's; repeatable"
+)
+@click.option("--baseline", metavar="MODEL", help="what to compare with instead of the job's base")
+@click.option("--sets", multiple=True, metavar="NAME", help="these sets of data.eval only; repeatable")
+@click.option("--max-samples", type=click.IntRange(min=1), help="so many clips of each set, spread evenly")
+@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
+@exits
+def evaluate(
+    job: str,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    models: tuple[str, ...],
+    baseline: str | None,
+    sets: tuple[str, ...],
+    max_samples: int | None,
+    detach: bool,
+) -> int:
+    """Transcribe the eval sets of JOB with its model and its base, score, compare and judge; run again to go on."""
+    from whisper_train.evaluate_job import evaluate_named
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    if detach:
+        return leave_to_itself(resolved, environment)
+    return evaluate_named(resolved, models, baseline, sets, max_samples, environment)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--normalizer", metavar="NAME", help="instead of the job's; of a file: this one only")
+@click.option("--json", "as_json", is_flag=True, help="print every figure as JSON")
+@exits
+def score(paths: tuple[Path, ...], normalizer: str | None, as_json: bool) -> int:
+    """Compute all figures again from saved transcriptions: run folders, or JSON lines files; no model is needed."""
+    from whisper_train.evaluation.normalize import make_normalizer
+    from whisper_train.rescore import score as score_again
+
+    if normalizer is not None:
+        make_normalizer(normalizer)  # an unknown name is refused before anything is read
+    cache = find_directories(read_environment()).cache
+    return score_again(paths, normalizer, as_json, cache, click.echo)
 
 
 @main.command()

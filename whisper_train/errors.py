@@ -3,7 +3,7 @@
 DONE = 0
 FAILED = 1
 WRONG_INPUT = 2
-GOAL_MISSED = 3
+GATE_MISSED = 3
 STOPPED = 143  # 128 + SIGTERM: left on a signal, after saving
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from whisper_train.data.tables import find_folder_table, read_rows
 from whisper_train.errors import UserError
-from whisper_train.job import Job, Source
+from whisper_train.job import Job
+from whisper_train.job_data import Source
 from whisper_train.job_errors import Layer
 from whisper_train.job_file import build_job, display, read_yaml, substitute
 from whisper_train.paths import Directories, find_config_dir, find_directories

@@ -1,120 +1,16 @@
 """A job: what to learn, from what, how good it must be. Validated, immutable, and cheap to import (no torch)."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from whisper_train.languages import LANGUAGES, find_language
+from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
 from whisper_train.licenses import find_license
+from whisper_train.strict import Fraction, Name, Strict
 from whisper_train.training_settings import TrainingSettings
 
 MAX_LABEL_TOKENS = 448  # what Whisper's decoder has positions for
-MAX_WINDOW_SECONDS = 30.0  # what Whisper's encoder has positions for
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors; nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Synthetic(Strict):
-    """Speech made by espeak-ng from sentence templates."""
-
-    sentences: list[str] = Field(min_length=1, description="templates; {slot} is filled from `words`")
-    words: dict[str, list[str]] = Field(default_factory=dict, description="slot name -> its fillings")
-    voices: list[str] = Field(min_length=1, description="espeak-ng voices: de, de+f2, fr+whisper …")
-    clips: int = Field(gt=0, description="how many clips to make")
-    words_per_minute: tuple[int, int] = (150, 190)
-    pitch: tuple[int, int] = (40, 60)
-    part: Literal["all", "train", "held-out"] = Field("all", description="which sentences: the split is by sentence")
-    held_out_fraction: Fraction = 0.2
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def check(self) -> "Synthetic":
-        slots = {slot for sentence in self.sentences for slot in find_slots(sentence)}
-        if missing := sorted(slots - {slot for slot, words in self.words.items() if words}):
-            raise ValueError(f"words: no list for the slot {{{missing[0]}}}; add words.{missing[0]}")
-        for key, (low, high), (least, most) in (
-            ("words_per_minute", self.words_per_minute, (80, 450)),
-            ("pitch", self.pitch, (0, 99)),
-        ):
-            if not least <= low <= high <= most:
-                raise ValueError(f"{key}: [{low}, {high}]: give [low, high] within {least} to {most}")
-        return self
-
-
-class Source(Strict):
-    """One data set inside a job: exactly one of the first six keys says of which kind."""
-
-    hub: str | None = Field(None, description="data set on the Hugging Face hub (its Parquet files), or a local copy")
-    manifest: str | None = Field(None, description="JSONL, CSV or TSV file with one clip a line")
-    folder: str | None = Field(None, description="audio files with metadata.csv/.jsonl or a .txt beside each")
-    common_voice: str | None = Field(None, description="unpacked Common Voice download of one language")
-    parquet: str | None = Field(None, description="Parquet file, folder or glob with audio bytes inside")
-    synthetic: Synthetic | None = Field(None, description="made by espeak-ng")
-
-    config: str | None = Field(None, description="hub: configuration (subset) name")
-    revision: str | None = Field(None, description="hub: branch, tag or commit")
-    streaming: bool = Field(False, description="hub: read over the network as needed, keep nothing on the disk")
-    split: str | None = Field(None, description="split and slice: train, validation[:10%], [95%:]")
-    audio_column: str | None = None
-    text_column: str | None = None
-    speaker_column: str | None = None
-    language: str | None = Field(None, description="if it differs from the job's")
-    weight: float = Field(1.0, gt=0, le=100, description="how many times an epoch shows each clip")
-
-    @property
-    def kind(self) -> str:
-        return next(kind for kind in SOURCE_KINDS if getattr(self, kind) is not None)
-
-    @property
-    def label(self) -> str:
-        """How messages and reports name this source."""
-        where = "speech by espeak-ng" if self.synthetic else getattr(self, self.kind)
-        return " ".join(part for part in (f"{self.kind}: {where}", self.config, self.split) if part)
-
-    @field_validator("language")
-    @classmethod
-    def check_language(cls, value: str | None) -> str | None:
-        return None if value is None else check_language(value)
-
-    @field_validator("split")
-    @classmethod
-    def check_split(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_split(value)
-        return value
-
-    @model_validator(mode="after")
-    def check_kind(self) -> "Source":
-        given = [kind for kind in SOURCE_KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(SOURCE_KINDS)}; has {' and '.join(given) or 'none'}")
-        for key in ("config", "revision", "streaming"):
-            if given != ["hub"] and getattr(self, key):
-                raise ValueError(f"{key}: only a hub source has one; this is a {given[0]} source")
-        return self
-
-
-SOURCE_KINDS = ("hub", "manifest", "folder", "common_voice", "parquet", "synthetic")
-
-
-class Data(Strict):
-    train: list[Source] = Field(min_length=1)
-    eval: dict[Name, list[Source]] = Field(min_length=1, description="sets by name; the first one picks the best model")
-    max_seconds: float = Field(MAX_WINDOW_SECONDS, gt=0, le=MAX_WINDOW_SECONDS)
-    max_dropped_fraction: Fraction = Field(0.05, description="more clips dropped by the audit than this stops the run")
-
-    @field_validator("eval", mode="before")
-    @classmethod
-    def name_the_only_set(cls, value: Any) -> Any:
-        return {"eval": value} if isinstance(value, list) else value
 
 
 class Lora(Strict):
@@ -123,7 +19,7 @@ class Lora(Strict):
     rank: int = Field(32, gt=0)
     alpha: int = Field(64, gt=0)
     dropout: Fraction = 0.05
-    target_modules: list[str] = ["q_proj", "v_proj"]
+    target_modules: list[str] = Field(default_factory=lambda: ["q_proj", "v_proj"])
 
 
 class SpecAugment(Strict):
@@ -175,13 +71,39 @@ class Evaluation(Strict):
     )
 
 
-class Goal(Strict):
-    wer: float = Field(description="word error rate to reach on the first eval set, as a fraction")
+class Retention(Strict):
+    """No eval set may get worse than the baseline by more than so much."""
+
+    max_loss: Fraction = Field(0.005, description="of WER, as a fraction: 0.005 are half a point")
+    sets: list[Name] | None = Field(None, min_length=1, description="null: all but the first")
+
+
+class LongForm(Strict):
+    """Clips joined to long recordings, transcribed by Whisper's sequential long-form decoding."""
+
+    max_worse: float = Field(0.1, ge=0, description="of the baseline's WER there: 0.1 allows 10 % more errors")
+    minutes: float = Field(10, gt=0, description="how much of the first eval set is joined")
+    seconds: float = Field(60, gt=MAX_WINDOW_SECONDS, description="length of a joined recording, about")
+
+
+class Hallucination(Strict):
+    max_share: Fraction = Field(0.01, description="of clips whose text loops, or is longer than one can speak")
+    max_words_per_minute: float = Field(5.0, ge=0, description="heard in silence and noise")
+
+
+class Gates(Strict):
+    """What a run must meet to be promoted."""
+
+    wer: float | None = Field(None, description="word error rate to reach on the first eval set, as a fraction")
+    significant: bool = Field(False, description="better than the baseline there, certain at 95 %")
+    retention: Retention | None = None
+    long_form: LongForm | None = None
+    hallucination: Hallucination | None = None
 
     @field_validator("wer")
     @classmethod
-    def is_fraction(cls, value: float) -> float:
-        if not 0 <= value <= 1:
+    def is_fraction(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{value:g}: give a fraction between 0 and 1; {value:g} % is {value / 100:g}")
         return value
 
@@ -235,7 +157,7 @@ class Job(Strict):
     model: Model = Model()
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation: Evaluation = Evaluation()
-    goal: Goal | None = None
+    gates: Gates = Gates()
     card: Card = Card()
     machine: Machine = Machine()
 
@@ -252,33 +174,25 @@ class Job(Strict):
             raise ValueError("architecture: goes with `base: new` only; leave it out")
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
+        self.check_gates()
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
 
-
-def check_language(value: str) -> str:
-    """The code of a language given as code or English name; ValueError with the nearest known one."""
-    code = find_language(value)
-    if code is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.5)
-        raise ValueError(f"{value}: not a language of Whisper{f'; did you mean {near[0]}?' if near else ''}")
-    return code
-
-
-def find_slots(sentence: str) -> list[str]:
-    """The names in braces of a template; ValueError when a brace stands alone or holds anything but a name."""
-    rest = re.sub(r"\{[^\W\d]\w*\}", "", sentence)
-    if "{" in rest or "}" in rest:
-        raise ValueError(f"sentences: {sentence!r}: write a slot as {{name}}")
-    return re.findall(r"\{(\w+)\}", sentence)
-
-
-def parse_split(value: str) -> tuple[str | None, str | None, str | None]:
-    """`train[5%:100]` -> ("train", "5%", "100"). Bounds are clip numbers or percentages, either may be missing."""
-    match = re.fullmatch(r"([\w.-]+)?(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", value)
-    if not match or not value:
-        raise ValueError(f"{value}: write a split as name, name[:95%], name[95%:] or [1000:2000]")
-    return match[1], match[2], match[3]
+    def check_gates(self) -> None:
+        retention = self.gates.retention
+        needs_baseline = {
+            "significant": self.gates.significant,
+            "retention": retention,
+            "long_form": self.gates.long_form,
+        }
+        asked = [name for name, gate in needs_baseline.items() if gate]
+        if asked and self.base == "new":
+            raise ValueError(f"gates.{asked[0]}: compares with the base, and `base: new` has none; leave it out")
+        for name in retention.sets or [] if retention else []:
+            if name not in self.data.eval:
+                raise ValueError(
+                    f"gates.retention.sets: {name}: no such set; data.eval has {', '.join(self.data.eval)}"
+                )
+        if retention and retention.sets is None and len(self.data.eval) == 1:
+            raise ValueError("gates.retention: needs a second set in data.eval: what must not get worse")

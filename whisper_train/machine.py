@@ -107,3 +107,19 @@ def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
         accumulation=share // per_device,
         threads=machine.threads or max(1, cores // per_host),
     )
+
+
+def choose_precision(job: Job) -> str:
+    """bf16, fp16 or fp32: what job and profile ask for, as far as the device can do it."""
+    import torch
+
+    wanted: str = job.machine.precision
+    if wanted == "auto":
+        asked = [name for name in ("bf16", "fp16") if job.training.get(name)]
+        off = job.training.get("bf16") is False and job.training.get("fp16") is False
+        wanted = asked[0] if asked else "fp32" if off else "auto"
+    if not torch.cuda.is_available():
+        return "bf16" if job.machine.precision == "bf16" else "fp32"
+    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if wanted in ("auto", "bf16", "fp16") else "fp32"

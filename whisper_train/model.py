@@ -12,11 +12,13 @@ from whisper_train.job import Job, Lora, Model
 from whisper_train.paths import Directories, sync
 
 
-def resolve_base(job: Job, directories: Directories) -> str:
-    """The hub id or folder of the job's base; for job:<name> the folder of that job's result."""
-    if job.base.startswith("job:"):
-        return str(directories.models / job.base.removeprefix("job:"))
-    return str(Path(job.base).expanduser()) if job.base.startswith("~") else job.base
+def resolve_place(name: str, directories: Directories) -> str:
+    """The hub id or folder that `name` stands for; for job:<name> the folder of that job's result."""
+    if name.startswith("job:"):
+        return str(directories.models / name.removeprefix("job:"))
+    if name.startswith(("/", "~", "./", "../")) or Path(name).is_dir():
+        return str(Path(name).expanduser().absolute())
+    return name
 
 
 def load_processor(place: str, *, revision: str | None = None, key: str = "base") -> Any:

@@ -28,7 +28,7 @@ def prepare(
     say: Callable[[str], None],
 ) -> RunPlan:
     """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
-    from whisper_train.model import load_config, load_processor, resolve_base
+    from whisper_train.model import load_config, load_processor, resolve_place
     from whisper_train.training.arguments import deepspeed_file, make_arguments, use_compiled_adam
 
     deepspeed_path = deepspeed_file(job, find_config_dir(environment))
@@ -37,7 +37,7 @@ def prepare(
         raise UserError(
             f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
         )
-    base = resolve_base(job, directories)
+    base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)
     processor = load_processor(base, revision=job.base_revision)

@@ -23,7 +23,7 @@ from whisper_train.job_file import dump_job
 from whisper_train.paths import Directories, make_directory, read_json, write_json, write_text
 
 RUNNING, TRAINED, DONE = "running", "trained", "done"
-GOAL_MISSED, STOPPED, FAILED = "goal missed", "stopped", "failed"
+GATE_MISSED, STOPPED, FAILED = "gate missed", "stopped", "failed"
 PACKAGES = (
     "torch",
     "transformers",
@@ -37,12 +37,13 @@ PACKAGES = (
     "soxr",
 )
 
+TRAINING_LOG, EVALUATION_LOG = "training.log", "evaluation.log"
 LAUNCHER_LOCK = ".lock"
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process; fcntl(2)
 RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed launcher for as long as they save
 
 # What may change between a run and its continuation without making it another run.
-MAY_CHANGE: tuple[str, ...] = ("machine", "goal", "evaluation.clips_during_training", "data.max_dropped_fraction")
+MAY_CHANGE: tuple[str, ...] = ("machine", "gates", "evaluation.clips_during_training", "data.max_dropped_fraction")
 MAY_CHANGE += ("card", "training.hub_")
 MAY_CHANGE += tuple(
     f"training.{key}"
@@ -156,7 +157,7 @@ def is_locked(path: Path) -> bool:
     return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
-def check_same_job(job: Job, folder: RunFolder) -> None:
+def check_same_job(job: Job, folder: RunFolder, may_change: tuple[str, ...] = MAY_CHANGE) -> None:
     """Raises UserError when the folder's run learned something else: a result must never pass for another's."""
     resolved = folder.path / "job.yaml"
     if not resolved.is_file():
@@ -166,7 +167,7 @@ def check_same_job(job: Job, folder: RunFolder) -> None:
     before = flatten(yaml.safe_load(resolved.read_text(encoding="utf-8")))
     now = flatten(yaml.safe_load(dump_job(job)))
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE):
+        if before.get(key) != now.get(key) and not key.startswith(may_change):
             raise UserError(
                 f"{folder.path}: holds a run with {key}: {before.get(key)}, this job has {now.get(key)};"
                 f" give this one another name (--set name={job.name}-2), or remove the folder to start afresh"

@@ -55,3 +55,11 @@ def quiet_libraries(handler: logging.Handler | None) -> None:
         logger.handlers = [handler] if handler else [logging.NullHandler()]
         logger.setLevel(logging.WARNING)
         logger.propagate = False
+
+
+def duration(seconds: float) -> str:
+    """3725 -> 1h02m, 125 -> 2m05s, 9 -> 9s."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"

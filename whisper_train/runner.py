@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,30 +10,34 @@ from whisper_train.chain import load_chain
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
 from whisper_train.errors import DONE as EXIT_DONE
-from whisper_train.errors import GOAL_MISSED as EXIT_GOAL_MISSED
+from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
-from whisper_train.evaluation.results import judge_goal
+from whisper_train.evaluate_job import evaluate_run, judge_again
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
-from whisper_train.job_file import display, dump_job, find_job, load_job
+from whisper_train.job_file import display, find_job, load_job
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
-from whisper_train.paths import (
-    find_config_dir,
-    find_directories,
-    make_directory,
-    read_json,
-    write_json,
-    write_text,
-)
+from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
 from whisper_train.plan import RunPlan, load_resolved
 from whisper_train.prepare import prepare
 from whisper_train.publish import push
-from whisper_train.run_folder import DONE, FAILED, GOAL_MISSED, STOPPED, TRAINED, RunFolder, opened, run_folder
+from whisper_train.run_folder import (
+    DONE,
+    FAILED,
+    GATE_MISSED,
+    STOPPED,
+    TRAINED,
+    TRAINING_LOG,
+    RunFolder,
+    opened,
+    run_folder,
+)
 from whisper_train.run_log import open_log, print_line
 
-EXIT_STATUS = {DONE: EXIT_DONE, GOAL_MISSED: EXIT_GOAL_MISSED, STOPPED: EXIT_STOPPED}
+EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED, STOPPED: EXIT_STOPPED}
+EXIT_STATUS |= {TRAINED: EXIT_DONE}  # of another host than the first, which evaluates
 
 
 def resolve(
@@ -64,8 +68,8 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
             )
         status = train_job(each, environment)
         if status != EXIT_DONE and number < len(jobs):
-            if status == EXIT_GOAL_MISSED:
-                print_line(f"{each.name} missed its goal, so {jobs[number].name} does not start from it")
+            if status == EXIT_GATE_MISSED:
+                print_line(f"{each.name} missed a gate, so {jobs[number].name} does not start from it")
             return status
     return status
 
@@ -80,6 +84,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
 
     Raises UserError for wrong input.
     """
+    if not job.data.train:
+        raise UserError(f"{job.name}: data.train: is missing; a job without it can be evaluated only (make eval)")
     directories = find_directories(environment)
     folder = folder or run_folder(job, directories)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
@@ -92,25 +98,34 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         )
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
     before = folder.read()
-    if before.get("status") in (DONE, GOAL_MISSED) and not has_more_to_do(job, folder):
-        return EXIT_STATUS[finish_again(job, folder)] if hosts.rank == 0 else EXIT_STATUS[before["status"]]
+    if before.get("status") in (DONE, GATE_MISSED) and not has_more_to_do(job, folder):
+        return (
+            EXIT_STATUS[finish_again(job, folder, directories, environment)]
+            if hosts.rank == 0
+            else EXIT_STATUS[before["status"]]
+        )
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     with opened(job, folder), unwinding_on_sigterm():
         make_directory(directories.cache, named_by="CACHE_DIR")
         if before.get("status") == TRAINED and has_more_to_do(job, folder):
             folder.update(status=STOPPED)
-        say = open_log(folder.logs / "training.log")
+        say = open_log(folder.logs / TRAINING_LOG)
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
         try:
             with naming(job):
-                plan = prepare(job, folder, layout, directories, environment, say)
-            status = launch(plan, hosts, say)
+                status = folder.read().get("status")
+                if status != TRAINED:
+                    plan = prepare(job, folder, layout, directories, environment, say)
+                    status = launch(plan, hosts, say)
+                if status == TRAINED:
+                    status = finish(job, folder, directories, environment, say)
         except Stopped:
-            say("stopped; the same command goes on from the newest checkpoint")
+            say("stopped; the same command goes on from where it was")
             status = STOPPED
         except Exception as error:
-            folder.update(status=FAILED, error=str(error))
+            failed = {} if folder.read().get("status") == TRAINED else {"status": FAILED}
+            folder.update(error=str(error), **failed)
             raise
         if status == STOPPED:
             if folder.read().get("status") != TRAINED:
@@ -121,24 +136,36 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         return EXIT_STATUS[status]
 
 
-def finish_again(job: Job, folder: RunFolder) -> str:
-    """What is left to do for a finished run whose job is started again: judge a changed goal, push what was not."""
-    with opened(job, folder):
-        path = folder.evaluation / "results.json"
-        results = read_json(path)
-        goal = judge_goal(job.goal.wer if job.goal else None, results)
-        status = GOAL_MISSED if goal and not goal["met"] else DONE
-        if goal != results["goal"]:
-            write_json(path, {**results, "goal": goal})
-            write_text(folder.path / "job.yaml", dump_job(job))
-            folder.update(status=status)
-        print_line(f"{job.name}: finished before{f', {status}' if goal else ''}; its results are in {path}")
+def finish(
+    job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
+) -> str:
+    """Saves the model of a trained run and evaluates it; returns the status that its gates leave it with."""
+    if not folder.read().get("kept"):
+        from whisper_train.training.run import save_best
+
+        save_best(job, folder, base_of(job, folder, directories), say)
+    return evaluate_run(job, folder, directories, environment, say)
+
+
+def base_of(job: Job, folder: RunFolder, directories: Directories) -> str:
+    from whisper_train.model import resolve_place
+
+    return str(folder.new_base) if job.base == "new" else resolve_place(job.base, directories)
+
+
+def finish_again(job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str]) -> str:
+    """What is left to do for a finished run whose job is started again: judge changed gates, push what was not."""
+    with opened(job, folder), unwinding_on_sigterm():
+        status = judge_again(job, folder, directories, print_line)
+        status = status or evaluate_run(job, folder, directories, environment, print_line)
+        results = folder.evaluation / "results.json"
+        print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)
     return status
 
 
 def publish(job: Job, folder: RunFolder) -> None:
-    """Pushes a model that met its goal, once, if the job says so."""
+    """Pushes a model that met its gates, once, if the job says so."""
     facts = folder.read()
     if job.training.get("push_to_hub") and facts["status"] == DONE and not facts.get("pushed"):
         address = push(job, folder)

@@ -16,12 +16,14 @@ from whisper_train.job import Job
 from whisper_train.paths import find_directories, make_directory, read_json
 from whisper_train.run_folder import (
     DONE,
+    EVALUATION_LOG,
     FAILED,
-    GOAL_MISSED,
+    GATE_MISSED,
     LAUNCHER_LOCK,
     RANKS_LOCK,
     RUNNING,
     TRAINED,
+    TRAINING_LOG,
     is_locked,
     locked,
     read_holder,
@@ -112,10 +114,14 @@ def read_status(folder: Path) -> str:
 
 
 def newest_log(logs: Path) -> Path | None:
-    """training.log, or what a job in the background prints while it runs or where that was written to last."""
+    """What a job in the background prints while it runs, else the log that was written to last."""
     if is_locked(logs / BACKGROUND_LOCK):
         return logs / CONSOLE
-    files = [path for path in (logs / "training.log", logs / CONSOLE) if path.is_file() and path.stat().st_size]
+    files = [
+        path
+        for path in (logs / TRAINING_LOG, logs / EVALUATION_LOG, logs / CONSOLE)
+        if path.is_file() and path.stat().st_size
+    ]
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -173,7 +179,7 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
             return EXIT_FAILED
         time.sleep(0.1)
     status = read_status(folder)
-    if status in (DONE, GOAL_MISSED, FAILED):
+    if status in (DONE, GATE_MISSED, FAILED):
         print(f"{folder.name}: {status}")
     else:
         ended = "interrupted before there was anything to save" if status == RUNNING else "stopped"

@@ -139,7 +139,7 @@ def test_after_an_interruption_the_same_command_runs_again(instance: Instance) -
     assert instance.starts() == ["train demo", "train demo"]
 
 
-@pytest.mark.parametrize("status", ["done", "goal missed"])
+@pytest.mark.parametrize("status", ["done", "gate missed"])
 def test_a_finished_job_is_not_started_again(instance: Instance, status: str) -> None:
     """Else an instance that stops itself could not be started for a look at it."""
     (instance.place / "model_dir" / "demo").mkdir()

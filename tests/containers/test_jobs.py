@@ -89,8 +89,8 @@ def test_what_an_ended_job_said_can_still_be_read(project: Project) -> None:
 
 
 def test_a_failing_job_hands_its_exit_status_on(project: Project) -> None:
-    job = write_job(project.base, "goal", goal={"wer": 0.0001})
-    assert "goal" in project.make("train", f"EXP={job}", expect=3)
+    job = write_job(project.base, "goal", gates={"wer": 0.0001})
+    assert "gate wer" in project.make("train", f"EXP={job}", expect=3)
 
 
 def test_zero2_with_states_in_ram_uses_the_adam_that_was_compiled_ahead(project: Project) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from whisper_train.chain import load_chain
 from whisper_train.cloud.parcel import pack
 from whisper_train.errors import UserError
-from whisper_train.job import Job, Source
+from whisper_train.job import Job
+from whisper_train.job_data import Source
 from whisper_train.job_file import SOURCE_PATHS, dump_job
 from whisper_train.machine import choose_profile
 from whisper_train.paths import find_config_dir

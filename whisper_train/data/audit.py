@@ -33,11 +33,11 @@ REASONS = (UNREADABLE, EMPTY_TEXT, SILENT, TOO_LONG, TOO_MANY_TOKENS, DUPLICATE,
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a clip may have at most: tokens of its transcript with prompt and end of text, and seconds."""
+    """What a clip may have at most: seconds, and tokens of its transcript with prompt and end of text (None: any)."""
 
-    count_tokens: Callable[[str], int]
-    max_tokens: int
     max_seconds: float
+    count_tokens: Callable[[str], int] | None = None
+    max_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
 def text_problem(text: str, limits: Limits) -> tuple[str, str] | None:
     if not text:
         return EMPTY_TEXT, ""
-    if (tokens := limits.count_tokens(text)) > limits.max_tokens:
+    if limits.count_tokens and (tokens := limits.count_tokens(text)) > limits.max_tokens:
         return TOO_MANY_TOKENS, f"{tokens} tokens, over {limits.max_tokens}"
     return None
 

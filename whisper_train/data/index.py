@@ -3,6 +3,7 @@
 About 150 bytes a clip on the disk, and nothing in memory whatever their number.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         ("language", pa.string()),
         ("speaker", pa.string()),
+        ("recording", pa.string()),
+        ("tags", pa.string()),  # a JSON object, or nothing
         ("row_group", pa.int32()),
         ("row", pa.int32()),
         ("source", pa.int32()),
@@ -24,6 +27,7 @@ SCHEMA = pa.schema(
         ("audio_hash", pa.uint64()),
     ]
 )
+VERSION = 2  # of the schema: an index of another one is made again
 ROWS_PER_BATCH = 1_000
 IN_CACHE = "cache:"  # begins a path under CACHE_DIR, which lies elsewhere in a container than outside
 
@@ -34,7 +38,7 @@ def write_index(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     batch: list[dict[str, Any]] = []
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for row in rows:
-            batch.append(row)
+            batch.append({**row, "tags": json.dumps(row["tags"], ensure_ascii=False) if row.get("tags") else ""})
             if len(batch) == ROWS_PER_BATCH:
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
                 count += len(batch)
@@ -75,7 +79,13 @@ class Index:
     def expand(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.cache is not None and row["audio"].startswith(IN_CACHE):
             row["audio"] = f"{self.cache}/{row['audio'].removeprefix(IN_CACHE)}"
+        row["tags"] = json.loads(row["tags"]) if row["tags"] else {}
         return row
+
+    def texts(self) -> Iterator[str]:
+        """The transcripts, without loading them all."""
+        for batch in self.table.select(["text"]).to_batches(max_chunksize=ROWS_PER_BATCH):
+            yield from batch.column(0).to_pylist()
 
     def column(self, name: str) -> np.ndarray:
         """One numeric column as an array of shape (clips,)."""

@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.audio import Waveform, decode
-from whisper_train.data.clip import (
-    AUDIO_COLUMNS,
-    SPEAKER_COLUMNS,
-    TEXT_COLUMNS,
-    Clip,
-    find_column,
-    find_optional_column,
-    speaker_name,
-)
+from whisper_train.data.clip import AUDIO_COLUMNS, Clip, find_column, find_columns
 from whisper_train.errors import UserError
-from whisper_train.job import Source
+from whisper_train.job_data import Source
 
 CONVERTED = "refs/convert/parquet"  # the branch that the hub keeps Parquet copies on
 GROUPS_IN_MEMORY = 12  # row groups a reading process keeps; the order of clips moves through fewer at a time
@@ -143,21 +135,19 @@ def read_parquet(
         file = open_shard(path, source)
         names = file.schema_arrow.names
         where = f"{source.label} ({Path(path).name})"
-        find_column(names, source.audio_column, AUDIO_COLUMNS, what="audio", where=where)
-        text = find_column(names, source.text_column, TEXT_COLUMNS, what="text", where=where)
-        speaker = find_optional_column(names, source.speaker_column, SPEAKER_COLUMNS, where=where)
+        found = find_columns(names, source, where)
         for group in range(file.metadata.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             if number + size <= first or (last is not None and number >= last):
                 number += size
                 continue
             try:
-                columns = file.read_row_group(group, columns=[text] + ([speaker] if speaker else [])).to_pydict()
+                rows = file.read_row_group(group, columns=found.described).to_pylist()
             except (ValueError, OSError) as error:  # what Arrow raises for damaged pages
                 raise unreadable(path, source, error) from error
             for row in range(size):
                 if number >= first and (last is None or number < last):
-                    value = columns[text][row]
+                    value = rows[row][found.text]
                     yield Clip(
                         id=f"{Path(path).name}#{group}.{row}",
                         audio=path,
@@ -165,8 +155,8 @@ def read_parquet(
                         language=language,
                         row_group=group,
                         row=row,
-                        speaker=speaker_name(columns[speaker][row]) if speaker else "",
                         source=position,
+                        **found.describe(rows[row]),
                     )
                 number += 1
 
@@ -185,7 +175,7 @@ class ParquetReader:
         if key not in self.groups:
             file = self.open(path)
             names = file.schema_arrow.names
-            column = find_column(names, self.audio_columns[source], AUDIO_COLUMNS, what="audio", where=path)
+            column = find_column(names, self.audio_columns[source], AUDIO_COLUMNS, what="audio_column", where=path)
             try:
                 self.groups[key] = file.read_row_group(row_group, columns=[column]).column(0)
             except OSError as error:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,26 @@ import numpy as np
 
 from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
 from whisper_train.data.clip import Clip
-from whisper_train.data.index import Index
+from whisper_train.data.index import VERSION, Index
 from whisper_train.data.parquet import hub_revision
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
-from whisper_train.job import Job, Source
+from whisper_train.job import Job
+from whisper_train.job_data import Source
 from whisper_train.paths import read_json, write_json
 
 SHOWN_REASONS = 4
+WHOLE_RECORDINGS = Limits(max_seconds=4 * 3600)  # what is evaluated may be long; 4 hours take 1 GB of memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalSet:
+    """An audited eval set: where its clips are listed, and what tells it from any other."""
+
+    index: Path
+    digest: str
+    sources: list[str]
+    revisions: list[str | None]
 
 
 def prepare_data(
@@ -43,19 +56,70 @@ def prepare_data(
         check_audit(audit, job, folder)
         return dict(audit)
     max_seconds = min(job.data.max_seconds, window_seconds)
-    folder.mkdir(parents=True, exist_ok=True)
-    done.unlink(missing_ok=True)  # it must never stand beside the indexes of another audit
     sets = {"train": job.data.train, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
-    limits = Limits(count_tokens, max_tokens, max_seconds)
+    limits = dict.fromkeys(sets, WHOLE_RECORDINGS) | {"train": Limits(max_seconds, count_tokens, max_tokens)}
+    facts = {"fingerprint": fingerprint, "max_seconds": max_seconds, "max_tokens": max_tokens}
+    return make_audit(sets, limits, job, folder, facts, cache=cache, say=say)
+
+
+def prepare_eval_data(
+    job: Job, names: Sequence[str], trained: Path, own: Path, *, cache: Path, say: Callable[[str], None]
+) -> dict[str, EvalSet]:
+    """The eval sets `names` of `job`: as its training audited them in `trained`, where they are the same still.
+
+    Others are audited into `own`. Raises UserError as prepare_data does.
+    """
+    wanted = {f"eval.{name}": set_fingerprint(job, job.data.eval[name]) for name in names}
+    found = find_audited(wanted, trained)
+    rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
+    audited = find_audited(wanted, own)
+    if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
+        audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
+        audited = {name: eval_set(name, own, audit) for name in rest}
+    found = audited | found
+    return {name: found[f"eval.{name}"] for name in names}
+
+
+def find_audited(wanted: Mapping[str, str], folder: Path) -> dict[str, EvalSet]:
+    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now."""
+    if not (folder / "audit.json").is_file():
+        return {}
+    audit = read_json(folder / "audit.json")
+    there = audit.get("fingerprints", {})
+    return {name: eval_set(name, folder, audit) for name in wanted if there.get(name) == wanted[name]}
+
+
+def eval_set(name: str, folder: Path, audit: Mapping[str, Any]) -> EvalSet:
+    return EvalSet(
+        index=index_path(folder, name),
+        digest=audit["sets"][name]["digest"],
+        sources=audit["sources"][name],
+        revisions=audit["revisions"][name],
+    )
+
+
+def make_audit(
+    sets: Mapping[str, list[Source]],
+    limits: Mapping[str, Limits],
+    job: Job,
+    folder: Path,
+    facts: Mapping[str, Any],
+    *,
+    cache: Path,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Audits `sets` into `folder`; the audit, `facts` among it, is returned and kept there as audit.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "audit.json"
+    done.unlink(missing_ok=True)  # it must never stand beside the indexes of another audit
     log = DropLog(folder / "dropped.jsonl")
     try:
         tallies = audit_sets(sets, limits, log, job, folder, cache=cache, say=say)
     finally:
         log.close()
     audit = {
-        "fingerprint": fingerprint,
-        "max_seconds": max_seconds,
-        "max_tokens": max_tokens,
+        **facts,
+        "fingerprints": {name: set_fingerprint(job, sources) for name, sources in sets.items()},
         "sets": {
             name: {**tally.as_dict(), "digest": digest(index_path(folder, name))} for name, tally in tallies.items()
         },
@@ -71,7 +135,7 @@ def prepare_data(
 
 def audit_sets(
     sets: Mapping[str, list[Source]],
-    limits: Limits,
+    limits: Mapping[str, Limits],
     log: DropLog,
     job: Job,
     folder: Path,
@@ -88,14 +152,14 @@ def audit_sets(
             index_path(folder, name),
             columns=[source.audio_column for source in sources],
             streamed=[source.streaming and name == "train" for source in sources],
-            limits=limits,
+            limits=limits[name],
             workers=job.machine.audit_workers or len(os.sched_getaffinity(0)),
             cache=cache,
             drop=log.in_set(name),
         )
     evaluated = [Index(index_path(folder, name), cache).column("audio_hash") for name in sets if name != "train"]
     for name in sets:
-        others = np.concatenate(evaluated) if name == "train" else np.empty(0, np.uint64)
+        others = np.concatenate([np.empty(0, np.uint64), *(evaluated if name == "train" else [])])
         drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))
     return tallies
 
@@ -143,16 +207,27 @@ def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
 
 def fingerprint_of(job: Job, window_seconds: float) -> str:
     """Changes when the sources, the files they name, the base's window or the limits change."""
-    described: list[Any] = [job.language, job.task, job.base, job.data.max_seconds, window_seconds]
+    described: list[Any] = [job.task, job.base, job.data.max_seconds, window_seconds]
     if job.architecture:
         described.append(job.architecture.model_dump(mode="json"))
-    for source in chain(job.data.train, *job.data.eval.values()):
+    described.append(set_fingerprint(job, job.data.train))
+    described.append({name: set_fingerprint(job, sources) for name, sources in job.data.eval.items()})
+    return hash_of(described)
+
+
+def set_fingerprint(job: Job, sources: Sequence[Source]) -> str:
+    """Changes when the sources of one set or the files they name change."""
+    described: list[Any] = [VERSION, job.language]
+    for source in sources:
         described.append(source.model_dump(mode="json", exclude={"weight"}))
         place = source.manifest or source.folder or source.common_voice or source.parquet
         if place and (path := Path(place)).exists():
             described.append([path.stat().st_mtime_ns, path.stat().st_size])
-    described.append(list(job.data.eval))
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return hash_of(described)
+
+
+def hash_of(described: Any) -> str:
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from whisper_train.data.clip import Clip
 from whisper_train.data.parquet import count_rows, find_hub_files, find_local_files, read_parquet
 from whisper_train.data.tables import find_common_voice, find_folder_table, read_sidecars, read_table
 from whisper_train.errors import UserError
-from whisper_train.job import Source, parse_split
+from whisper_train.job_data import Source, parse_split
 
 
 def read_source(source: Source, position: int, *, language: str, cache: Path) -> Iterator[Clip]:

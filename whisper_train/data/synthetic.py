@@ -15,7 +15,7 @@ import numpy as np
 
 from whisper_train.audio import SAMPLE_RATE, Waveform
 from whisper_train.errors import UserError
-from whisper_train.job import Synthetic
+from whisper_train.job_data import Synthetic
 from whisper_train.paths import make_directory, sync
 
 # espeak-ng/speak_lib.h

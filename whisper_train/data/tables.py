@@ -7,17 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from whisper_train.data.clip import (
-    AUDIO_COLUMNS,
-    SPEAKER_COLUMNS,
-    TEXT_COLUMNS,
-    Clip,
-    find_column,
-    find_optional_column,
-    speaker_name,
-)
+from whisper_train.data.clip import Clip, Columns, find_columns
 from whisper_train.errors import UserError
-from whisper_train.job import Source
+from whisper_train.job_data import Source
 from whisper_train.job_file import display
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -30,43 +22,34 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
     """
     origin = display(path)
     audio_folder = path.parent / "clips" if source.common_voice else path.parent
-    columns: tuple[str, str, str | None] | None = None
+    columns: Columns | None = None
     found = False
     for line, row in read_rows(path):
         if columns is None:
-            columns = table_columns(list(row), source, origin)
+            columns = find_columns(list(row), source, origin)
             if split is not None and "split" not in row:
                 raise UserError(f"{origin}: split: {split}: the table has no `split` column; leave split out")
         if split is not None and str(row.get("split")) != split:
             continue
         found = True
-        audio, text, speaker = columns
-        name = row.get(audio)
+        name = row.get(columns.audio)
         if isinstance(name, dict):
             name = name.get("path")
         if not isinstance(name, str) or not name:
-            raise UserError(f"{origin}:{line}: {audio}: {name!r}: must be the path of an audio file")
-        value = row.get(text)
+            raise UserError(f"{origin}:{line}: {columns.audio}: {name!r}: must be the path of an audio file")
+        value = row.get(columns.text)
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{origin}:{line}: {text}: {value!r}: must be text")
+            raise UserError(f"{origin}:{line}: {columns.text}: {value!r}: must be text")
         yield Clip(
             id=f"{name}:{line}" if "#" in name else name,
             audio=str(audio_folder / name),
             text=(value or "").strip(),
             language=source.language or language,  # a table's own column may not use Whisper's codes
-            speaker=speaker_name(row.get(speaker)) if speaker else "",
             source=position,
+            **columns.describe(row),
         )
     if not found:
         raise UserError(f"{origin}: holds no clip{f' whose split is {split}' if split else ''}; check the file")
-
-
-def table_columns(names: list[str], source: Source, origin: str) -> tuple[str, str, str | None]:
-    return (
-        find_column(names, source.audio_column, AUDIO_COLUMNS, what="audio", where=origin),
-        find_column(names, source.text_column, TEXT_COLUMNS, what="text", where=origin),
-        find_optional_column(names, source.speaker_column, SPEAKER_COLUMNS, where=origin),
-    )
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,122 +1,230 @@
-"""What a run proved: results.json, the transcriptions behind it, and the table that is printed."""
+"""results.json: every figure of an evaluation, computed from its transcription files alone."""
 
-import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whisper_train.data.index import Index
-from whisper_train.evaluation.normalize import VERSIONS, make_normalizer
-from whisper_train.evaluation.score import Counts, count_errors
-from whisper_train.paths import written_whole
+from whisper_train.errors import UserError
+from whisper_train.evaluation.bootstrap import rate_interval
+from whisper_train.evaluation.compare import Unit, choose_unit, compare_sets
+from whisper_train.evaluation.contamination import suspicious_clips
+from whisper_train.evaluation.gates import judge
+from whisper_train.evaluation.hallucination import find_hallucinations, heard_in_silence
+from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
+from whisper_train.evaluation.score import Scored, count_pairs
+from whisper_train.evaluation.slices import slice_scores
+from whisper_train.evaluation.transcription import Transcription, as_line, read_transcription
+from whisper_train.job import Gates
+from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
+from whisper_train.job_file import display
+from whisper_train.paths import write_json, written_whole
+from whisper_train.run_folder import now
 
-BANDS = ((0.10, "excellent"), (0.20, "good"), (0.30, "acceptable"))
-RESAMPLES = 1_000
-PERCENTILES = (2.5, 97.5)
+FORMAT = 2
+TUNED, BASELINE = "tuned", "baseline"  # the model that is judged, and what it is compared with
+SHOWN_CONFUSIONS = 100
 
 
-def score_texts(index: Index, texts: Mapping[int, str], normalizer: str) -> dict[str, Any]:
-    """WER and CER, as fractions with 95 % intervals, of the clips in `texts` (position in the index -> hypothesis)."""
-    normalize = make_normalizer(normalizer)
-    positions = sorted(texts)
-    references = [normalize(index[position]["text"]) for position in positions]
-    hypotheses = [normalize(texts[position]) for position in positions]
-    words = count_errors(references, hypotheses, "word")
-    characters = count_errors(references, hypotheses, "character")
-    return {
-        "wer": words.rate,
-        "wer_interval": _interval(words),
-        "cer": characters.rate,
-        "cer_interval": _interval(characters),
+def write_results(folder: Path, *, normalizer: str, gates: Gates, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Scores the evaluation folder's transcriptions into results.json and listen.jsonl; returns the results.
+
+    Sets come in the order of `names`, all of them without. Raises UserError when there is nothing to score.
+    """
+    results, listen = make_results(folder, normalizer, gates, names)
+    with written_whole(folder / "listen.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(as_line(clip) for clip in listen)
+    write_json(folder / "results.json", results)
+    return results
+
+
+def make_results(
+    folder: Path, normalizer: str, gates: Gates, names: Sequence[str] | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The results, and the clips whose transcripts are worth a listen."""
+    files = find_transcriptions(folder)
+    if TUNED not in files:
+        raise UserError(f"{display(folder)}: holds no transcription of a model; evaluate first (make eval)")
+    there = [name for name in files[TUNED] if name not in (LONG_FORM_SET, SILENCE_SET)]
+    order = [name for name in names or there if name in there]
+    if LONG_FORM_SET in files[TUNED] and read_transcription(files[TUNED][LONG_FORM_SET]).lines:
+        order.append(LONG_FORM_SET)
+    headers: dict[str, dict[str, Any]] = {}
+    listen: list[dict[str, Any]] = []
+    results: dict[str, Any] = {"version": FORMAT, "date": now(), "sets": {}}
+    for name in order:
+        read = {label: read_transcription(sets[name]) for label, sets in files.items() if name in sets}
+        headers |= {label: transcription.header for label, transcription in read.items()}
+        results["sets"][name], suspicious = set_result(read, normalizer)
+        listen += [{"set": name, **clip} for clip in suspicious]
+    tuned = headers[TUNED]
+    results |= {"job": tuned.get("job"), "language": tuned.get("language")}
+    results["base"] = headers.get(BASELINE, {}).get("model")
+    results["models"] = {
+        label: {"model": header.get("model"), "digest": header.get("model_digest")} for label, header in headers.items()
     }
+    results["silence"] = {
+        label: silence(read_transcription(sets[SILENCE_SET]).lines)
+        for label, sets in files.items()
+        if SILENCE_SET in sets
+    }
+    results["gates"] = judge(gates, results)
+    results["promoted"] = all(gate["met"] for gate in results["gates"])
+    return results, listen
 
 
-def _interval(counts: Counts) -> tuple[float, float]:
-    """95 % interval of the rate by bootstrap over clips (Bisani and Ney 2004)."""
-    chance = np.random.default_rng(0)
-    edits, units = counts.edits, counts.units
-    rates = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = chance.integers(0, len(edits), len(edits))
-        rates[number] = edits[drawn].sum() / max(units[drawn].sum(), 1)
-    low, high = np.percentile(rates, PERCENTILES)
-    return float(low), float(high)
+def file_figures(transcription: Transcription, normalizers: Sequence[str]) -> dict[str, Any]:
+    """The rates of a single file under each of `normalizers`; without any, under those of its languages."""
+    lines = transcription.lines
+    names = normalizers or normalizers_for(languages_of(transcription))
+    scores = count_pairs([(line["reference"], line["hypothesis"]) for line in lines], names, os.cpu_count() or 1)
+    by_normalizer = {name: {"version": VERSIONS[name], **rates(scored)} for name, scored in scores.items()}
+    return {"clips": len(lines), "hallucination": hallucination(lines), "by_normalizer": by_normalizer}
 
 
-def set_result(
-    index: Index,
-    tuned: Mapping[int, str],
-    baseline: Mapping[int, str] | None,
-    *,
-    normalizer: str,
-    sources: Sequence[str],
-    digest: str,
-    revisions: Sequence[str | None],
-) -> dict[str, Any]:
-    """One eval set's entry in results.json."""
-    return {
-        **score_texts(index, tuned, normalizer),
-        "baseline": score_texts(index, baseline, normalizer) if baseline is not None else None,
+def find_transcriptions(folder: Path) -> dict[str, dict[str, Path]]:
+    """Label -> set -> file, the judged model first, then the baseline."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted((folder / "transcriptions").glob("*/*.jsonl")):
+        found.setdefault(path.parent.name, {})[path.stem] = path
+    first = [label for label in (TUNED, BASELINE) if label in found]
+    return {label: found[label] for label in [*first, *sorted(found.keys() - set(first))]}
+
+
+def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One set's entry: the judged model's figures, the baseline's, the others', and how they compare.
+
+    And its clips that are worth a listen, since the baseline disagrees with their transcripts.
+    """
+    tuned = read[TUNED]
+    lines, header = tuned.lines, tuned.header
+    normalizers = list(dict.fromkeys([*normalizers_for(languages_of(tuned)), normalizer]))
+    scores = {
+        label: count_pairs(aligned(transcription, lines), normalizers, os.cpu_count() or 1)
+        for label, transcription in read.items()
+    }
+    unit = choose_unit(column(lines, "speaker"), within_source(lines, "recording"), within_source(lines, "clip"))
+    own = scores[TUNED][normalizer]
+    before = scores[BASELINE][normalizer] if BASELINE in scores else None
+    shown = {label: figures(scores[label], read[label].lines, normalizer, unit) for label in read}
+    result = {
+        "clips": len(lines),
+        "seconds": round(sum(line.get("seconds") or 0.0 for line in lines), 3),
+        "speakers": len(set(filter(None, column(lines, "speaker")))),
+        "sources": header.get("sources", []),
+        "revisions": header.get("revisions", []),
+        "digest": header.get("set_digest"),
         "normalizer": normalizer,
         "normalizer_version": VERSIONS[normalizer],
-        "clips": len(tuned),
-        "seconds": round(float(np.nansum(index.column("seconds")[sorted(tuned)])), 3),
-        "sources": list(sources),
-        "revisions": list(revisions),
-        "digest": digest,
+        "unit": unit.name,
+        **shown.pop(TUNED),
+        "baseline": shown.pop(BASELINE, None),
+        "others": shown,
+        "comparison": compare_sets(before, own, unit) if before else None,
+        "slices": slice_scores(
+            lines,
+            header.get("sources", []),
+            own.words.edits,
+            own.words.units,
+            unit.groups,
+            before.words.edits if before else None,
+        ),
+        "confusions": most_confused(own.confusions),
+        "contamination": contamination(header, lines, own),
+    }
+    if before is None or header.get("set") == LONG_FORM_SET:
+        return result, []
+    heard = column(read[BASELINE].lines, "hypothesis")
+    normalize = make_normalizer(normalizer)
+    return result, suspicious_clips(lines, heard, before.characters, own.characters, normalize)
+
+
+def figures(scores: Mapping[str, Scored], lines: list[dict[str, Any]], normalizer: str, unit: Unit) -> dict[str, Any]:
+    """What one model reached on one set."""
+    own = scores[normalizer]
+    audio = sum(line.get("seconds") or 0.0 for line in lines)
+    spent = sum(line.get("compute_seconds") or 0.0 for line in lines)
+    return {
+        **rates(own),
+        "wer_interval": rate_interval(own.words.edits, own.words.units, unit.groups),
+        "cer_interval": rate_interval(own.characters.edits, own.characters.units, unit.groups),
+        "real_time_factor": round(spent / audio, 5) if audio and spent else None,
+        "hallucination": hallucination(lines),
+        "by_normalizer": {name: {"version": VERSIONS[name], **rates(scored)} for name, scored in scores.items()},
     }
 
 
-def write_transcriptions(
-    path: Path, index: Index, tuned: Mapping[int, str], baseline: Mapping[int, str] | None
-) -> None:
-    """One JSON object a clip: what was said, what the tuned model and its baseline heard."""
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for position in sorted(tuned):
-            row = index[position]
-            line = {
-                "clip": row["id"],
-                "speaker": row["speaker"],
-                "reference": row["text"],
-                "hypothesis": tuned[position],
-            }
-            if baseline is not None:
-                line["baseline"] = baseline[position]
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+def hallucination(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    seconds = [float(line.get("seconds") or np.nan) for line in lines]
+    return find_hallucinations(column(lines, "reference"), column(lines, "hypothesis"), seconds).as_dict()
 
 
-def band(wer: float) -> str:
-    return next((word for limit, word in BANDS if wer < limit), "poor")
+def silence(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return heard_in_silence(column(lines, "hypothesis"), [line["seconds"] for line in lines])
 
 
-def make_table(results: dict[str, Any]) -> str:
-    """WER of every set before and after, as text."""
-    rows = [("set", "clips", "WER before", "WER after", "95 % interval", "change", "in words")]
-    for name, result in results["sets"].items():
-        before, after = result["baseline"], result["wer"]
-        change = f"{after / before['wer'] - 1:+.0%}" if before and before["wer"] else "-"
-        low, high = result["wer_interval"]
-        rows.append(
-            (
-                name,
-                f"{result['clips']:,}",
-                f"{before['wer']:.2%}" if before else "-",
-                f"{after:.2%}",
-                f"{low:.2%} to {high:.2%}",
-                change,
-                band(after),
-            )
+def rates(scored: Scored) -> dict[str, Any]:
+    words = scored.words
+    return {
+        "wer": words.rate,
+        "cer": scored.characters.rate,
+        "mer": words.mer,
+        "wil": words.wil,
+        "words": int(words.units.sum()),
+        "hits": int(words.hits.sum()),
+        "substitutions": int(words.substitutions.sum()),
+        "deletions": int(words.deletions.sum()),
+        "insertions": int(words.insertions.sum()),
+    }
+
+
+def aligned(transcription: Transcription, lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(reference, hypothesis) of each clip; raises UserError when the models were not given the same clips."""
+    if column(transcription.lines, "clip") != column(lines, "clip"):
+        label = transcription.header.get("label")
+        raise UserError(
+            f"{transcription.header.get('set')}: {label} and {TUNED} transcribed other clips; evaluate again"
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return [(line["reference"], line["hypothesis"]) for line in transcription.lines]
 
 
-def judge_goal(goal: float | None, results: dict[str, Any]) -> dict[str, Any] | None:
-    """The goal on the first eval set with what was measured."""
-    if goal is None:
+def column(lines: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    return [str(line.get(name) or "") for line in lines]
+
+
+def within_source(lines: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """What a source calls its clips or recordings, told from what another source calls the same."""
+    return [f"{line.get('source', 0)}:{line[name]}" if line.get(name) else "" for line in lines]
+
+
+def languages_of(transcription: Transcription) -> list[str]:
+    spoken = {line.get("language") or transcription.header.get("language") or "" for line in transcription.lines}
+    return sorted(spoken - {""})
+
+
+def most_confused(confusions: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"reference": said, "hypothesis": heard, "count": count}
+        for (said, heard), count in sorted(confusions.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_CONFUSIONS]
+    ]
+
+
+def contamination(
+    header: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], scored: Scored
+) -> dict[str, Any] | None:
+    """How many clips were trained on too, and the WER of the others; None where that is not known."""
+    seen = header.get("contamination")
+    if seen is None:
         return None
-    name, result = next(iter(results["sets"].items()))
-    return {"set": name, "metric": "wer", "goal": goal, "measured": result["wer"], "met": result["wer"] <= goal}
+    known = {*seen["same_text"], *seen["same_audio"]}
+    clean = np.array([line["position"] not in known for line in lines], bool)
+    units = int(scored.words.units[clean].sum())
+    without = float(scored.words.edits[clean].sum() / units) if units and not clean.all() else None
+    counts = {}
+    for kind in ("same_text", "same_audio"):
+        positions = set(seen[kind])
+        counts[kind] = sum(line["position"] in positions for line in lines)
+    return {**counts, "wer_without": without}

@@ -1,22 +1,33 @@
-"""Transcription of an indexed set by batched generation, longest clips first, shared among the ranks."""
+"""Transcription by batched generation, longest first; what is longer than the window by sequential decoding."""
 
-import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.data.dataset import shielded
-from whisper_train.data.index import Index
-from whisper_train.data.read import AudioReader
+from whisper_train.evaluation.passages import Passages
+from whisper_train.job import Job
+from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# What openai/whisper does with recordings longer than its window (transcribe.py), in the terms of transformers: the
+# threshold of compression is the same 2.4 of OpenAI's, measured on tokens instead of text.
+LONG_FORM: dict[str, Any] = {
+    "return_timestamps": True,
+    "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    "compression_ratio_threshold": 1.35,
+    "logprob_threshold": -1.0,
+    "no_speech_threshold": 0.6,
+    "condition_on_prev_tokens": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,92 +42,109 @@ class Decoding:
     precision: str = "fp32"  # bf16 or fp16: autocast on a GPU, for weights kept in float32
 
 
-class EvalClips(torch.utils.data.Dataset[dict[str, Any]]):
-    """Rows of an index with their waveforms, in the order of `positions`."""
-
-    def __init__(
-        self, index: Index, columns: Sequence[str | None], positions: Sequence[int], max_seconds: float
-    ) -> None:
-        self.index, self.positions, self.max_seconds = index, positions, max_seconds
-        self.reader = AudioReader(columns)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        position = int(self.positions[number])
-        row = self.index[position]
-        try:
-            waveform = self.reader.read(row["audio"], row["row_group"], row["row"], row["source"], self.max_seconds)
-        except ValueError as error:  # it passed the audit and vanished since: nothing is recognized in it
-            warnings.warn(f"{row['id']}: {error}; counted as not recognized", stacklevel=2)
-            waveform = None
-        return {"position": position, "waveform": waveform, "language": row["language"]}
+def make_decoding(job: Job, *, workers: int) -> Decoding:
+    return Decoding(
+        task=job.task,
+        batch_size=job.training.get("per_device_eval_batch_size") or job.machine.per_device_eval_batch_size,
+        beams=job.training.get("generation_num_beams"),
+        max_length=job.training.get("generation_max_length"),
+        workers=workers,
+        precision=choose_precision(job),
+    )
 
 
-def choose_clips(index: Index, at_most: int | None) -> list[int]:
-    """Positions of all clips, or of `at_most` spread evenly over the set: always the same ones."""
-    if at_most is None or at_most >= len(index):
-        return list(range(len(index)))
-    return [int(position) for position in np.linspace(0, len(index) - 1, at_most).round()]
+def make_batches(seconds: Sequence[float], window_seconds: float, batch_size: int) -> list[list[int]]:
+    """Numbers of the passages that are transcribed together, longest first: the same batches in every process.
+
+    A passage longer than the window counts as the number of its windows; long and short ones do not mix.
+    """
+    longest_first = sorted(range(len(seconds)), key=lambda number: (-seconds[number], number))
+    batches: list[list[int]] = []
+    room = 0
+    for number in longest_first:
+        is_long = seconds[number] > window_seconds
+        started_long = bool(batches) and seconds[batches[-1][0]] > window_seconds
+        if room == 0 or started_long != is_long:
+            batches.append([])
+            room = max(1, int(batch_size // -(-seconds[number] // window_seconds))) if is_long else batch_size
+        batches[-1].append(number)
+        room -= 1
+    return batches
 
 
 @torch.inference_mode()
 def transcribe(
     model: Any,
     processor: Any,
-    index: Index,
-    columns: Sequence[str | None],
-    positions: Sequence[int],
+    passages: Passages,
     decoding: Decoding,
-) -> dict[int, str]:
-    """Text by position in the index, on every rank; each rank transcribes its share."""
-    rank, ranks = 0, 1
-    if torch.distributed.is_initialized():
-        rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    seconds = np.nan_to_num(index.column("seconds"))
-    longest_first = sorted(positions, key=lambda position: (-seconds[position], position))
+    *,
+    share: tuple[int, int] = (0, 1),
+    done: Container[int] = (),
+) -> Iterator[list[dict[str, Any]]]:
+    """Yields the transcription lines of one batch after the other, as the files of transcription.py hold them.
+
+    `share` is (this process, processes): it takes every so many-th batch. Passages whose keys are `done` are left out.
+    """
     extractor = processor.feature_extractor
-    clips = EvalClips(index, columns, longest_first[rank::ranks], extractor.n_samples / SAMPLE_RATE)
+    batches = make_batches(passages.seconds, extractor.n_samples / SAMPLE_RATE, decoding.batch_size)
+    mine = [
+        [number for number in batch if passages.keys[number] not in done] for batch in batches[share[0] :: share[1]]
+    ]
     # A generator of its own: drawing from torch's would make a resumed run differ from an unbroken one.
-    loader = DataLoader(
-        clips,
-        decoding.batch_size,
+    loader: Any = DataLoader(
+        passages,  # type: ignore[arg-type]  # a map-style dataset needs no base class
+        batch_sampler=[batch for batch in mine if batch],
         num_workers=decoding.workers,
         collate_fn=list,
         multiprocessing_context=shielded(decoding.workers),
         generator=torch.Generator(),
     )
-    texts: dict[int, str] = {}
     for batch in loader:
-        heard = [clip for clip in batch if clip["waveform"] is not None]
-        texts.update({clip["position"]: "" for clip in batch})
-        if heard:
-            texts.update(transcribe_batch(model, processor, heard, decoding))
-    return gather(texts) if ranks > 1 else texts
+        started = time.perf_counter()
+        heard = [item for item in batch if item["waveform"] is not None]
+        texts = iter(transcribe_batch(model, processor, heard, decoding) if heard else [])
+        spent = time.perf_counter() - started
+        audio = sum(len(item["waveform"]) for item in heard)
+        lines = []
+        for item in batch:
+            unheard = item["waveform"] is None
+            part = 0.0 if unheard else spent * len(item["waveform"]) / audio
+            text = {"hypothesis": "" if unheard else next(texts), "compute_seconds": round(part, 4)}
+            lines.append({**item["line"], **text})
+        yield lines
 
 
-def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]], decoding: Decoding) -> dict[int, str]:
-    device, dtype = model.device, model.dtype
-    longest = max(len(clip["waveform"]) for clip in batch)
-    waveforms = torch.zeros(len(batch), longest)
-    for row, clip in enumerate(batch):
-        waveforms[row, : len(clip["waveform"])] = torch.from_numpy(clip["waveform"])
-    features = log_mel(waveforms.to(device), processor.feature_extractor).to(dtype)
+def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]], decoding: Decoding) -> list[str]:
+    """The text of each item of `batch`, all within the model's window or all beyond it."""
+    extractor, device, dtype = processor.feature_extractor, model.device, model.dtype
+    lengths = [len(item["waveform"]) for item in batch]
+    waveforms = torch.zeros(len(batch), max(lengths))
+    for row, item in enumerate(batch):
+        waveforms[row, : lengths[row]] = torch.from_numpy(item["waveform"])
+    features = log_mel(waveforms.to(device), extractor).to(dtype)
     options: dict[str, Any] = {"num_beams": decoding.beams, "max_length": decoding.max_length}
+    options = {key: value for key, value in options.items() if value is not None}
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %
-        options |= {"language": [clip["language"] for clip in batch], "task": decoding.task}
+        options |= {"language": [item["language"] for item in batch], "task": decoding.task}
+    seeded = nullcontext()
+    if max(lengths) > extractor.n_samples:
+        frames = torch.tensor(lengths, device=device) // extractor.hop_length
+        options["attention_mask"] = (torch.arange(features.shape[-1], device=device) < frames[:, None]).long()
+        options |= LONG_FORM
+        seeded = same_chance(max(lengths))  # type: ignore[assignment]
     half = HALF.get(decoding.precision) if device.type == "cuda" and dtype == torch.float32 else None
-    with torch.autocast("cuda", half) if half else nullcontext():
-        tokens = model.generate(
-            features, use_cache=True, **{key: value for key, value in options.items() if value is not None}
-        )
-    texts = processor.batch_decode(tokens, skip_special_tokens=True)
-    return {clip["position"]: text.strip() for clip, text in zip(batch, texts, strict=True)}
+    with seeded, torch.autocast("cuda", half) if half else nullcontext():
+        tokens = model.generate(features, use_cache=True, **options)
+    return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
-def gather(texts: dict[int, str]) -> dict[int, str]:
-    """Every rank's texts on every rank."""
-    shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, texts)
-    return {position: text for share in shares for position, text in share.items()}
+@contextmanager
+def same_chance(seed: int) -> Iterator[None]:
+    """Within the block torch draws what `seed` says, and afterwards what it would have drawn without it.
+
+    Long-form decoding draws when it falls back to a higher temperature; the same recordings must give the same text.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -8,28 +8,12 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_file
-from whisper_train.machine import Layout
+from whisper_train.machine import Layout, choose_precision
 from whisper_train.paths import read_json
 from whisper_train.training_settings import OWN_KEYS
 
 # Handled by this program's own checkpoints, best-model keeping, TensorBoard writer and publishing.
 HANDLED = ("load_best_model_at_end", "save_total_limit", "report_to", "push_to_hub")
-
-
-def choose_precision(job: Job) -> str:
-    """bf16, fp16 or fp32: what job and profile ask for, as far as the device can do it."""
-    import torch
-
-    wanted: str = job.machine.precision
-    if wanted == "auto":
-        asked = [name for name in ("bf16", "fp16") if job.training.get(name)]
-        off = job.training.get("bf16") is False and job.training.get("fp16") is False
-        wanted = asked[0] if asked else "fp32" if off else "auto"
-    if not torch.cuda.is_available():
-        return "bf16" if job.machine.precision == "bf16" else "fp32"
-    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16"
-    return "fp16" if wanted in ("auto", "bf16", "fp16") else "fp32"
 
 
 def deepspeed_file(job: Job, config_dir: Path) -> Path | None:

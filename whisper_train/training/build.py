@@ -9,11 +9,11 @@ from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
-from whisper_train.evaluation.transcribe import Decoding
-from whisper_train.job import Job, Source
+from whisper_train.evaluation.transcribe import make_decoding
+from whisper_train.job_data import Source
 from whisper_train.model import is_multilingual, load_model, load_processor, make_encoder, prepare_for_training
 from whisper_train.plan import RunPlan
-from whisper_train.training.arguments import choose_precision, make_arguments, report_to
+from whisper_train.training.arguments import make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
     OrderCallback,
@@ -96,14 +96,3 @@ def check_launch(trainer: Any, plan: RunPlan) -> None:
         f"launched {plan.layout.ranks} ranks, found {trainer.args.world_size}"
     )
     assert trainer.is_deepspeed_enabled == (plan.deepspeed is not None), "DeepSpeed was asked for and is not on"
-
-
-def make_decoding(job: Job, *, workers: int) -> Decoding:
-    return Decoding(
-        task=job.task,
-        batch_size=job.training.get("per_device_eval_batch_size") or job.machine.per_device_eval_batch_size,
-        beams=job.training.get("generation_num_beams"),
-        max_length=job.training.get("generation_max_length"),
-        workers=workers,
-        precision=choose_precision(job),
-    )

@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 from whisper_train.errors import Stopped
+from whisper_train.run_log import duration
 
 
 class StopRequest:
@@ -183,11 +184,3 @@ class TensorBoardCallback(TrainerCallback):
         if self.writer is not None:
             self.writer.close()
             self.writer = None
-
-
-def duration(seconds: float) -> str:
-    """3725 -> 1h02m, 125 -> 2m05s, 9 -> 9s."""
-    whole = int(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"

@@ -6,8 +6,9 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from whisper_train.data.dataset import IGNORED, Collator, shielded
-from whisper_train.evaluation.results import score_texts
-from whisper_train.evaluation.transcribe import Decoding, choose_clips, transcribe
+from whisper_train.evaluation.passages import Clips, choose_clips
+from whisper_train.evaluation.score import count_pairs
+from whisper_train.evaluation.transcribe import Decoding, transcribe
 from whisper_train.job import Job
 
 
@@ -15,16 +16,21 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     """`wer` and `cer` by generation (unless predict_with_generate is off) and `loss`, on every rank."""
     clips = trainer.eval_dataset
     positions = choose_clips(clips.index, job.evaluation.clips_during_training)
+    short = [position for position in positions if fits(clips, position, trainer.model.config.max_target_positions)]
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    share = (trainer.args.process_index, trainer.args.world_size)
     metrics: dict[str, float] = {}
     if job.training.get("predict_with_generate"):
-        columns = clips.reader.audio_columns
-        texts = transcribe(model, trainer.processor, clips.index, columns, positions, decoding)
-        scores = score_texts(clips.index, texts, job.evaluation.normalizer)
-        metrics = {"wer": scores["wer"], "cer": scores["cer"]}
-    share = positions[trainer.args.process_index :: trainer.args.world_size]
+        passages = Clips(clips.index, clips.reader.audio_columns, short or positions)
+        pairs = [
+            (line["reference"], line["hypothesis"])
+            for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
+            for line in batch
+        ]
+        scored = count_pairs(gather(pairs), [job.evaluation.normalizer])[job.evaluation.normalizer]
+        metrics = {"wer": scored.words.rate, "cer": scored.characters.rate}
     loader = DataLoader(
-        Subset(clips, share),
+        Subset(clips, short[share[0] :: share[1]]),
         decoding.batch_size,
         num_workers=decoding.workers,
         collate_fn=Collator(trainer.model.config.pad_token_id),
@@ -32,6 +38,26 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         generator=torch.Generator(),  # torch's own belongs to training
     )
     return {**metrics, "loss": label_loss(trainer, model, loader)}
+
+
+def fits(clips: Any, position: int, max_tokens: int) -> bool:
+    """Whether training could use this clip: the loss of a text needs the whole of it, in the window and the decoder.
+
+    Sequential decoding of long recordings takes its time: while training goes on they are left out.
+    """
+    row = clips.index[position]
+    if row["seconds"] > clips.max_seconds:
+        return False
+    return len(clips.encode(row["text"], row["language"])) <= max_tokens
+
+
+def gather(lines: list[Any]) -> list[Any]:
+    """Every rank's lines on every rank."""
+    if not torch.distributed.is_initialized():
+        return lines
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, lines)
+    return [line for share in shares for line in share]
 
 
 @torch.no_grad()

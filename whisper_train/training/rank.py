@@ -11,7 +11,7 @@ from whisper_train.errors import RunFailed, Stopped, UserError
 from whisper_train.launch import FAILED, REFUSED
 from whisper_train.paths import write_text
 from whisper_train.plan import RunPlan, read_plan
-from whisper_train.run_folder import RANKS_LOCK, STOPPED, locked
+from whisper_train.run_folder import RANKS_LOCK, STOPPED, TRAINING_LOG, locked
 from whisper_train.run_log import open_log, quiet_libraries
 from whisper_train.training.checkpoints import find_newest
 
@@ -38,7 +38,7 @@ def main(plan_file: Path, outcome: Path) -> None:
     plan = read_plan(plan_file)
     if plan.deepspeed is not None:
         start_deepspeed()
-    say = make_say(plan.folder.logs / "training.log")
+    say = make_say(plan.folder.logs / TRAINING_LOG)
     main_rank = os.environ["RANK"] == "0"
     try:
         with locked(plan.folder.path / RANKS_LOCK) if main_rank else nullcontext():

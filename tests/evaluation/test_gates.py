@@ -1,0 +1,87 @@
+"""Gates: each promises a verdict, the value it rests on, and a sentence that says by how much."""
+
+from typing import Any
+
+import pytest
+
+from whisper_train.evaluation.gates import judge
+from whisper_train.job import Gates
+
+QUIET = {"loops": 0, "too_long": 0, "clips": 0, "share": 0.0}
+
+
+def measured(wer: float, before: float | None, **more: Any) -> dict[str, Any]:
+    baseline = None if before is None else {"wer": before}
+    compared = {"wer": {"difference": wer - (before or 0), "certain": True, "p_value": 0.01}, "sentence": "compared"}
+    return {"wer": wer, "baseline": baseline, "hallucination": QUIET, "seconds": 600.0, "comparison": compared, **more}
+
+
+def results(**sets: Any) -> dict[str, Any]:
+    named = {name.replace("_", "-"): one for name, one in sets.items()}
+    return {"sets": named, "silence": {"tuned": {"words_per_minute": 0.0}}}
+
+
+def only(gates: Gates, found: dict[str, Any]) -> dict[str, Any]:
+    (judged,) = judge(gates, found)
+    return judged
+
+
+def test_without_gates_nothing_is_judged() -> None:
+    assert judge(Gates(), results(first=measured(0.5, None))) == []
+
+
+@pytest.mark.parametrize(("limit", "met"), [(0.081, True), (0.08, False)])
+def test_the_wer_is_that_of_the_first_set(limit: float, met: bool) -> None:
+    verdict = only(Gates(wer=limit), results(first=measured(0.081, 0.124), other=measured(0.5, None)))
+    assert (verdict["set"], verdict["measured"], verdict["met"]) == ("first", 0.081, met)
+    assert verdict["sentence"] == f"WER on first is 8.10 %; at most {100 * limit:.2f} % was asked for"
+
+
+@pytest.mark.parametrize(
+    ("difference", "certain", "met"), [(-0.04, True, True), (-0.04, False, False), (0.04, True, False)]
+)
+def test_significance_wants_a_certain_gain_not_a_certain_loss(difference: float, certain: bool, met: bool) -> None:
+    compared = {"wer": {"difference": difference, "certain": certain, "p_value": 0.01}, "sentence": "so much"}
+    assert only(Gates(significant=True), results(first=measured(0.1, 0.14, comparison=compared)))["met"] is met
+
+
+def test_retention_says_by_how_much_a_language_got_worse() -> None:
+    gates = Gates.model_validate({"retention": {"max_loss": 0.005}})
+    found = results(french=measured(0.08, 0.12), german=measured(0.0712, 0.051), spanish=measured(0.0549, 0.05))
+    german, spanish = judge(gates, found)
+    assert (german["set"], german["met"]) == ("german", False)
+    assert german["measured"] == pytest.approx(0.0202)
+    assert german["sentence"] == "german got worse: WER 5.10 % → 7.12 %, +2.02 points; at most +0.50 are allowed"
+    assert (spanish["set"], spanish["met"]) == ("spanish", True)
+
+
+def test_retention_judges_the_sets_it_names() -> None:
+    gates = Gates.model_validate({"retention": {"sets": ["spanish"]}})
+    found = results(french=measured(0.08, 0.12), german=measured(0.9, 0.1), spanish=measured(0.04, 0.05))
+    verdict = only(gates, found)
+    assert (verdict["set"], verdict["met"]) == ("spanish", True)
+    assert "did not get worse" in verdict["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "met"), [(0.10, 0.11, True), (0.10, 0.1101, False), (0.0, 0.01, False), (0.0, 0.0, True)]
+)
+def test_long_form_is_relative_to_the_baseline(before: float, after: float, met: bool) -> None:
+    gates = Gates.model_validate({"long_form": {"max_worse": 0.1000001}})
+    assert only(gates, results(first=measured(0.1, 0.1), long_form=measured(after, before)))["met"] is met
+
+
+def test_long_form_that_could_not_be_measured_is_not_met() -> None:
+    verdict = only(Gates.model_validate({"long_form": {}}), results(first=measured(0.1, 0.1)))
+    assert (verdict["met"], verdict["measured"]) == (False, None)
+    assert "too short" in verdict["sentence"]
+
+
+def test_hallucination_is_judged_where_it_is_worst_and_in_silence() -> None:
+    looping = {"loops": 3, "too_long": 1, "clips": 4, "share": 0.02}
+    found = results(first=measured(0.1, 0.1), other=measured(0.2, 0.2, hallucination=looping))
+    found["silence"]["tuned"]["words_per_minute"] = 12.5
+    share, silence = judge(Gates.model_validate({"hallucination": {}}), found)
+    assert (share["set"], share["measured"], share["met"]) == ("other", 0.02, False)
+    assert (silence["measured"], silence["met"]) == (12.5, False)
+    assert "12.5 words a minute" in silence["sentence"]

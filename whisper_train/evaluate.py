@@ -1,0 +1,164 @@
+"""Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from whisper_train.data.prepare import EvalSet, prepare_eval_data
+from whisper_train.evaluation.results import write_results
+from whisper_train.evaluation.share import count_processes, transcribe_sets
+from whisper_train.evaluation.transcription import FORMAT, is_complete
+from whisper_train.evaluation.worker import ModelTask, SetTask
+from whisper_train.job import Job
+from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
+from whisper_train.machine import plan_layout
+from whisper_train.run_folder import installed_versions
+
+MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalModel:
+    """A model to evaluate: what files call it, what the user calls it, and where it is (folder or hub id)."""
+
+    label: str
+    name: str
+    place: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be evaluated, and where its results go. The first model is the one that is judged."""
+
+    job: Job
+    models: list[EvalModel]
+    sets: list[str]
+    at_most: int | None  # clips of a set
+    folder: Path
+    trained: Path  # the data folder of the job's run, which may not be there
+    cache: Path
+
+
+def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
+    """Returns the results, which are in results.json as well."""
+    request.folder.mkdir(parents=True, exist_ok=True)
+
+    # 1. data
+    audited = request.folder / "data"
+    sets = prepare_eval_data(request.job, request.sets, request.trained, audited, cache=request.cache, say=say)
+
+    # 2. transcribe
+    for model in request.models:
+        task = plan_model(request, model, sets, environment)
+        if task.sets:
+            transcribe_sets(task, request.job.machine, environment, request.folder / ".eval-plan.json", say)
+
+    # 3. score and judge
+    job = request.job
+    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=job.gates, names=request.sets)
+
+
+def plan_model(
+    request: Request, model: EvalModel, sets: Mapping[str, EvalSet], environment: Mapping[str, str]
+) -> ModelTask:
+    """What is still to be transcribed with `model`."""
+    from whisper_train.evaluation.transcribe import make_decoding
+
+    job = request.job
+    decoding = make_decoding(job, workers=job.machine.dataloader_num_workers)
+    processes = count_processes(job.machine, environment)
+    facts = {
+        "transcription": FORMAT,
+        "label": model.label,
+        "model": model.name,
+        "model_digest": model_digest(model),
+        "job": job.name,
+        "language": job.language,
+        "task": job.task,
+        "decoding": {"beams": decoding.beams, "max_length": decoding.max_length, "precision": decoding.precision},
+        "batch_size": decoding.batch_size,
+        "versions": installed_versions(),
+    }
+    tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
+    if model is request.models[0]:
+        tasks = [with_contamination(task, request) if task.name in sets else task for task in tasks]
+    return ModelTask(
+        label=model.label,
+        place=model.place,
+        revision=model.revision,
+        cache=str(request.cache),
+        decoding=asdict(decoding),
+        threads=plan_layout(job, gpus=0).threads,
+        processes=processes,
+        sets=tasks,
+    )
+
+
+def list_tasks(
+    request: Request, model: EvalModel, sets: Mapping[str, EvalSet], facts: Mapping[str, Any]
+) -> list[SetTask]:
+    """Every set as it is transcribed, with the header of its file: those of the job, joined clips, and silence."""
+    job = request.job
+
+    def make(name: str, chosen: Any, eval_set: EvalSet | None, columns: list[str | None]) -> SetTask:
+        known = (
+            {"set_digest": eval_set.digest, "sources": eval_set.sources, "revisions": eval_set.revisions}
+            if eval_set
+            else {}
+        )
+        return SetTask(
+            name=name,
+            file=str(request.folder / "transcriptions" / model.label / f"{name}.jsonl"),
+            header={**facts, "set": name, "chosen": chosen, "audio_columns": columns, **known},
+            index=str(eval_set.index) if eval_set else None,
+            columns=columns,
+            language=job.language,
+        )
+
+    columns = {name: [source.audio_column for source in job.data.eval[name]] for name in sets}
+    tasks = [
+        replace(make(name, request.at_most, eval_set, columns[name]), at_most=request.at_most)
+        for name, eval_set in sets.items()
+    ]
+    first = next(iter(job.data.eval))
+    if job.gates.long_form and first in sets:
+        joined = (job.gates.long_form.seconds, job.gates.long_form.minutes)
+        tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
+    return [*tasks, make(SILENCE_SET, None, None, [])]
+
+
+def with_contamination(task: SetTask, request: Request) -> SetTask:
+    """The task whose header names the clips that were trained on too, as far as the run's own data tell."""
+    from whisper_train.data.index import Index
+    from whisper_train.data.prepare import index_path
+    from whisper_train.evaluation.contamination import same_audio, same_texts
+    from whisper_train.evaluation.normalize import make_normalizer
+
+    path = index_path(request.trained, "train")
+    if not path.is_file() or task.index is None:
+        return task
+    train, evaluated = Index(path, request.cache), Index(Path(task.index), request.cache)
+    texts = evaluated.table.column("text").to_pylist()
+    seen = {
+        "same_text": same_texts(train.texts(), texts, make_normalizer("whisper-basic")),
+        "same_audio": same_audio(train.column("audio_hash"), evaluated.column("audio_hash")),
+    }
+    header = {**task.header, "contamination": {name: [int(one) for one in where] for name, where in seen.items()}}
+    return replace(task, header=header)
+
+
+def model_digest(model: EvalModel) -> str:
+    """What tells the weights and settings of a model from any other's: a hash of its files, or the hub's commit."""
+    folder = Path(model.place)
+    if not folder.is_dir():
+        from whisper_train.model import load_config
+
+        return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)
+    total = hashlib.sha256()
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()

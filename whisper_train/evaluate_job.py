@@ -1,0 +1,178 @@
+"""`whisper-train eval`: a job's own model on the job's sets, with its verdict; or other models on them."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import DONE as EXIT_DONE
+from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
+from whisper_train.errors import UserError
+from whisper_train.evaluate import EvalModel, Request, evaluate
+from whisper_train.evaluation.results import BASELINE, TUNED, find_transcriptions, write_results
+from whisper_train.evaluation.table import make_table
+from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.job import Job
+from whisper_train.job_data import LONG_FORM_SET
+from whisper_train.job_file import display, dump_job
+from whisper_train.model import resolve_place
+from whisper_train.paths import Directories, find_directories, make_directory, read_json, write_text
+from whisper_train.report.write import write_page, write_run_reports
+from whisper_train.run_folder import (
+    DONE,
+    EVALUATION_LOG,
+    GATE_MISSED,
+    LAUNCHER_LOCK,
+    MAY_CHANGE,
+    RunFolder,
+    check_same_job,
+    locked,
+    now,
+    run_folder,
+)
+from whisper_train.run_log import duration, open_log
+
+EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED}
+
+# What may be evaluated otherwise than the model was trained.
+EVALUATION_KEYS: tuple[str, ...] = ("data.eval", "evaluation", "training.generation_", "training.per_device_eval")
+
+
+def evaluate_named(
+    job: Job,
+    models: Sequence[str],
+    baseline: str | None,
+    sets: Sequence[str],
+    max_samples: int | None,
+    environment: Mapping[str, str],
+) -> int:
+    """Evaluates the job's own model, or `models` if there are any; returns the exit status.
+
+    Raises UserError when there is no model, or no such set.
+    """
+    directories = find_directories(environment)
+    os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
+    folder = run_folder(job, directories)
+    for name in sets:
+        if name not in job.data.eval:
+            raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+    whole = not models and not baseline and not sets and max_samples is None
+    if not models and not (folder.path / "config.json").is_file() and job.data.train:
+        raise UserError(
+            f"{job.name}: has no model yet in {display(folder.path)}; train it (make train EXP={job.name}), or name"
+            " another one (--model openai/whisper-small)"
+        )
+    make_directory(directories.cache, named_by="CACHE_DIR")
+    make_directory(folder.path, named_by="MODEL_DIR")
+    make_directory(folder.logs, named_by="LOG_DIR")
+    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
+        say = open_log(folder.logs / EVALUATION_LOG)
+        say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
+        if whole and job.data.train:
+            check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
+            write_text(folder.path / "job.yaml", dump_job(job))
+            return EXIT_STATUS[evaluate_run(job, folder, directories, environment, say)]
+        chosen = choose_models(job, folder, models, baseline, directories)
+        place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
+        request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
+        results = evaluate(request, environment, say)
+        page = write_page(place, results, directories.cache)
+        say(f"{make_table(results)}\nreport: {display(page)}")
+    return EXIT_DONE if results["promoted"] else EXIT_GATE_MISSED
+
+
+def evaluate_run(
+    job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
+) -> str:
+    """Evaluates the model that a run has saved, against its base; returns the run's status by its gates."""
+    started = time.monotonic()
+    models = choose_models(job, folder, [], None, directories)
+    results = evaluate(make_request(job, models, folder, folder.evaluation, directories), environment, say)
+    folder.add_time("evaluation", time.monotonic() - started)
+    return conclude(job, folder, results, directories.cache, say)
+
+
+def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Callable[[str], None]) -> str | None:
+    """The status of a finished run by the gates of `job`, from what was transcribed; None where that is not enough."""
+    there = find_transcriptions(folder.evaluation).get(TUNED, {})
+    if any(name not in there for name in job.data.eval) or (job.gates.long_form and LONG_FORM_SET not in there):
+        return None
+    before = read_json(folder.evaluation / "results.json")["gates"]
+    results = write_results(
+        folder.evaluation, normalizer=job.evaluation.normalizer, gates=job.gates, names=list(job.data.eval)
+    )
+    if results["gates"] == before:
+        return str(folder.read()["status"])
+    write_text(folder.path / "job.yaml", dump_job(job))
+    return conclude(job, folder, results, directories.cache, say)
+
+
+def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, say: Callable[[str], None]) -> str:
+    """Tells the results, writes what people read of them, and puts into the run what its gates make of it."""
+    status = DONE if results["promoted"] else GATE_MISSED
+    folder.update(status=status, promoted=results["promoted"], finished=now())
+    page = write_run_reports(job, folder, results, cache)
+    say(make_table(results))
+    say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
+    return status
+
+
+def choose_models(
+    job: Job, folder: RunFolder, models: Sequence[str], baseline: str | None, directories: Directories
+) -> list[EvalModel]:
+    """The judged model first: the first of `models`, or the job's own; then what it is compared with, then the others.
+
+    Without `models` the baseline is the job's base, where it has one that was not made for it.
+    """
+    base = EvalModel(
+        label=BASELINE, name=job.base, place=resolve_place(job.base, directories), revision=job.base_revision
+    )
+    if models:
+        names = [TUNED, *(make_label(name) for name in models[1:])]
+        places = [resolve_place(name, directories) for name in models]
+        chosen = [EvalModel(label=names[i], name=models[i], place=places[i]) for i in range(len(models))]
+    elif job.data.train:
+        chosen = [EvalModel(label=TUNED, name=display(folder.path), place=str(folder.path))]
+    else:
+        chosen = [replace(base, label=TUNED)]
+    if baseline:
+        chosen.insert(1, EvalModel(label=BASELINE, name=baseline, place=resolve_place(baseline, directories)))
+    elif not models and job.data.train and job.base != "new":
+        chosen.insert(1, base)
+    return chosen
+
+
+def make_request(
+    job: Job,
+    models: list[EvalModel],
+    folder: RunFolder,
+    place: Path,
+    directories: Directories,
+    *,
+    sets: Sequence[str] = (),
+    at_most: int | None = None,
+) -> Request:
+    return Request(
+        job=job,
+        models=models,
+        sets=list(sets) or list(job.data.eval),
+        at_most=at_most,
+        folder=place,
+        trained=folder.data,
+        cache=directories.cache,
+    )
+
+
+def describe(models: Sequence[EvalModel], sets: Sequence[str], at_most: int | None) -> str:
+    """The name of an evaluation's folder: the same for the same question, another for another."""
+    parts = [make_label(model.name) for model in models]
+    parts += [*sets, *([f"{at_most}-clips"] if at_most else [])]
+    return "+".join(parts)[:200]
+
+
+def make_label(name: str) -> str:
+    """openai/whisper-small -> openai--whisper-small: a model's name as that of a file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.strip("./~").replace("/", "--")) or "model"

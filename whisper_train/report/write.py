@@ -1,0 +1,62 @@
+"""Everything that people look at after an evaluation: the report page, the model card, the scores in TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from whisper_train.evaluation.hallucination import has_loop, is_too_long
+from whisper_train.evaluation.results import find_transcriptions
+from whisper_train.evaluation.transcription import read_header
+from whisper_train.job import LONG_FORM_SET, SILENCE_SET, Job
+from whisper_train.paths import read_json
+from whisper_train.report.card import write_card
+from whisper_train.report.page import write_report
+from whisper_train.report.tensorboard import write_scores
+from whisper_train.run_folder import RunFolder
+from whisper_train.training.checkpoints import find_newest
+
+
+def write_run_reports(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path) -> Path:
+    """Writes report, card and TensorBoard's scores of a run; returns the report."""
+    run = folder.read()
+    if "tensorboard" in str(job.training.get("report_to")):
+        write_scores(folder.logs, job, results, run.get("steps", 0))
+    write_card(job, folder)
+    return write_page(folder.evaluation, results, cache, folder)
+
+
+def write_page(place: Path, results: Mapping[str, Any], cache: Path, folder: RunFolder | None = None) -> Path:
+    """Writes the report of the evaluation in `place`; with what is known of the run in `folder`."""
+    files = [
+        path
+        for sets in find_transcriptions(place).values()
+        for name, path in sets.items()
+        if name not in (SILENCE_SET, LONG_FORM_SET)
+    ]
+    headers = [read_header(path) for path in files]
+    audit = folder.data / "audit.json" if folder else place / "data" / "audit.json"
+    return write_report(
+        place,
+        results,
+        transcriptions=files,
+        cache=cache,
+        run=folder.read() if folder else {},
+        audit=read_json(audit) if audit.is_file() else {},
+        history=training_history(folder) if folder else [],
+        audio_columns={header["set"]: header.get("audio_columns", []) for header in headers if "set" in header},
+        find_hallucinations=marks,
+    )
+
+
+def training_history(folder: RunFolder) -> list[dict[str, Any]]:
+    """What the trainer logged, as its newest checkpoint has it; nothing where checkpoints are gone."""
+    newest = find_newest(folder.checkpoints, say=lambda line: None)
+    return list(read_json(newest / "trainer_state.json")["log_history"]) if newest else []
+
+
+def marks(line: Mapping[str, Any]) -> list[str]:
+    """What a line of a transcription is marked with, if its text is none that was spoken."""
+    said, heard = str(line["reference"]), str(line["hypothesis"])
+    seconds = float(line.get("seconds") or "nan")
+    found = [("loops", has_loop(said, heard)), ("too long", is_too_long(said, heard, seconds))]
+    return [name for name, present in found if present]

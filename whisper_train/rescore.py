@@ -1,0 +1,71 @@
+"""`whisper-train score`: every figure again, from saved transcriptions alone; no model and no audio is needed."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import DONE as EXIT_DONE
+from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
+from whisper_train.evaluation.results import file_figures, write_results
+from whisper_train.evaluation.table import align, make_table
+from whisper_train.evaluation.transcription import read_transcription
+from whisper_train.job import Gates, Job
+from whisper_train.job_file import display
+from whisper_train.plan import load_resolved
+from whisper_train.report.write import write_page
+from whisper_train.run_folder import RunFolder
+
+DEFAULT_NORMALIZER = "whisper-basic"
+
+
+def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: Path, say: Callable[[str], None]) -> int:
+    """Scores run folders, evaluation folders (their results.json and report are written anew) and JSON lines files.
+
+    Raises UserError for anything else; returns the exit status that the gates of the folders leave.
+    """
+    status = EXIT_DONE
+    rows: list[tuple[str, ...]] = []
+    for path in paths:
+        if path.is_dir():
+            results = score_folder(path, normalizer, cache)
+            say(json.dumps(results, indent=2, ensure_ascii=False) if as_json else make_table(results))
+            status = status if results["promoted"] else EXIT_GATE_MISSED
+        else:
+            figures = file_figures(read_transcription(path), [normalizer] if normalizer else [])
+            rows += list_figures(path, figures)
+            if as_json:
+                say(json.dumps({"file": str(path), **figures}, indent=2, ensure_ascii=False))
+    if rows and not as_json:
+        heading = ("file", "normalizer", "clips", "WER", "CER", "MER", "WIL", "subst.", "del.", "ins.")
+        say("\n".join(align([heading, *rows])))
+    return status
+
+
+def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, Any]:
+    """The results of a run or evaluation folder, judged by the gates of the job that lies there; written there anew."""
+    folder = path / "evaluation" if (path / "evaluation").is_dir() else path
+    job = find_job(folder)
+    results = write_results(
+        folder,
+        normalizer=normalizer or (job.evaluation.normalizer if job else DEFAULT_NORMALIZER),
+        gates=job.gates if job else Gates(),
+        names=list(job.data.eval) if job else None,
+    )
+    write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
+    return results
+
+
+def find_job(folder: Path) -> Job | None:
+    """The resolved job of an evaluation folder, which lies beside its run's own."""
+    resolved = folder.parent / "job.yaml"
+    return load_resolved(resolved) if folder.name == "evaluation" and resolved.is_file() else None
+
+
+def list_figures(path: Path, figures: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, own in figures["by_normalizer"].items():
+        rates = [f"{own[rate]:.2%}" for rate in ("wer", "cer", "mer", "wil")]
+        counts = [f"{own[kind]:,}" for kind in ("substitutions", "deletions", "insertions")]
+        rows.append((display(path), name, f"{figures['clips']:,}", *rates, *counts))
+    return rows
