@@ -54,6 +54,11 @@ def shorten(audio: str, cache: Path) -> str:
     return f"{IN_CACHE}{audio.removeprefix(folder)}" if audio.startswith(folder) else audio
 
 
+def lengthen(audio: str, cache: Path) -> str:
+    """The path that an index holds as `audio`, with CACHE_DIR as it is now."""
+    return f"{cache}/{audio.removeprefix(IN_CACHE)}" if audio.startswith(IN_CACHE) else audio
+
+
 class Index:
     """Random access to the rows of an index file; `cache` is CACHE_DIR now, None leaves paths as they stand."""
 
@@ -77,8 +82,8 @@ class Index:
             yield from map(self.expand, batch.to_pylist())
 
     def expand(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self.cache is not None and row["audio"].startswith(IN_CACHE):
-            row["audio"] = f"{self.cache}/{row['audio'].removeprefix(IN_CACHE)}"
+        if self.cache is not None:
+            row["audio"] = lengthen(row["audio"], self.cache)
         row["tags"] = json.loads(row["tags"]) if row["tags"] else {}
         return row
 

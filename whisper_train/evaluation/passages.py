@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from whisper_train.audio import SAMPLE_RATE, Waveform
-from whisper_train.data.index import Index
+from whisper_train.data.index import Index, shorten
 from whisper_train.data.read import AudioReader
 
 PAUSE_SECONDS = 0.5  # between joined clips
@@ -53,7 +53,8 @@ class Clips:
                 "reference": row["text"],
                 **{name: row[name] for name in ("language", "speaker", "recording", "tags", "source")},
                 "seconds": round(self.seconds[number], 3),
-                **{name: row[name] for name in ("audio", "row_group", "row", "audio_hash")},
+                "audio": shorten(row["audio"], self.index.cache) if self.index.cache else row["audio"],
+                **{name: row[name] for name in ("row_group", "row", "audio_hash")},
             },
         }
 
