@@ -7,7 +7,8 @@ from typing import Any
 from whisper_train.evaluation.hallucination import has_loop, is_too_long
 from whisper_train.evaluation.results import find_transcriptions
 from whisper_train.evaluation.transcription import read_header
-from whisper_train.job import LONG_FORM_SET, SILENCE_SET, Job
+from whisper_train.job import Job
+from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.paths import read_json
 from whisper_train.report.card import write_card
 from whisper_train.report.page import write_report
