@@ -1,6 +1,5 @@
 """Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,8 +14,6 @@ from whisper_train.job import Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.machine import plan_layout
 from whisper_train.run_folder import installed_versions
-
-MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,13 +149,8 @@ def with_contamination(task: SetTask, request: Request) -> SetTask:
 
 def model_digest(model: EvalModel) -> str:
     """What tells the weights and settings of a model from any other's: a hash of its files, or the hub's commit."""
-    folder = Path(model.place)
-    if not folder.is_dir():
-        from whisper_train.model import load_config
+    from whisper_train.model import files_digest, load_config
 
-        return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)
-    total = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+    if Path(model.place).is_dir():
+        return files_digest(Path(model.place))
+    return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)
