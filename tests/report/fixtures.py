@@ -100,8 +100,8 @@ def figures(wer: float, spread: float) -> dict[str, Any]:
     cer = rates["cer"]
     return {
         **rates,
-        "wer_interval": [wer - spread, wer + 1.2 * spread],
-        "cer_interval": [cer - spread / 2, cer + spread / 2],
+        "wer_interval": [max(wer - spread, 0.0), wer + 1.2 * spread],
+        "cer_interval": [max(cer - spread / 2, 0.0), cer + spread / 2],
         **counts,
         "hits": 1460 - edits,
         "real_time_factor": 0.031,
@@ -140,7 +140,7 @@ def set_result(wer: float, before: float, digest: str = DIGEST) -> dict[str, Any
         "normalizer": "whisper-basic",
         "normalizer_version": "1",
         **figures(wer, 0.0065),
-        "baseline": figures(before, 0.035),
+        "baseline": figures(before, before / 20),
         "others": {},
         "comparison": {
             "wer": compared,
