@@ -88,7 +88,7 @@ def write_transcription(folder: Path, label: str, set_name: str, lines: list[dic
     }
     path = folder / "transcriptions" / label / f"{set_name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (header, *lines)))
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
     return path
 
 
@@ -145,7 +145,7 @@ def set_result(wer: float, before: float, digest: str = DIGEST) -> dict[str, Any
         "comparison": {
             "wer": compared,
             "cer": compared,
-            "sentence": f"WER {100 * before:.1f} → {100 * wer:.1f}, {1 - wer / before:.0%} fewer errors,"
+            "sentence": f"WER {100 * before:.1f} → {100 * wer:.1f}, {100 - 100 * wer / before:.0f} % fewer errors,"
             " certain at 95 % (240 clips)",
         },
         "slices": {

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -66,7 +67,7 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Values 1, 2 and 5 of each decade that cover `low` to `high` (both above 0); whole decades where there are many."""
+    """Values 1, 2 and 5 of each decade, or 1 alone where there are many, that cover `low` to `high` (both above 0)."""
     steps = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [step * 10.0**decade for decade in range(first, last + 1) for step in steps]
@@ -80,7 +81,7 @@ def thin_out(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> 
     if len(points) <= most:
         return list(points)
     edges = [number * len(points) // most for number in range(most + 1)]
-    runs = [points[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    runs = [points[start:end] for start, end in pairwise(edges)]
     return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
 
 

@@ -78,7 +78,9 @@ def draw_curves(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         charts.append(curve("Loss", series, lambda value: f"{value:.4g}"))
     if wers := points_of(history, "eval_wer"):
-        charts.append(curve("WER on the first set", [Series("WER", "first", wers)], lambda value: f"{100 * value:.4g} %"))
+        charts.append(
+            curve("WER on the first set", [Series("WER", "first", wers)], lambda value: f"{100 * value:.4g} %")
+        )
     return charts
 
 
