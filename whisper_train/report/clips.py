@@ -10,7 +10,7 @@ from typing import Any
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer
 from whisper_train.evaluation.score import count_errors
 from whisper_train.report.diff import Chunk, count_edits, cut_chunks, diff_words
-from whisper_train.report.formats import cut, language_tag
+from whisper_train.report.formats import cut, language_tag, number
 from whisper_train.report.sound import Sound, Sounds
 from whisper_train.report.transcriptions import Transcription, read_lines
 
@@ -150,8 +150,9 @@ def describe(
 
 def view_clip(clip: Mapping[str, Any], set_name: str, words: int, heard: list[Heard], sounds: Sounds) -> ClipView:
     tags = clip.get("tags")
-    facts = [f"{clip['seconds']:.1f} s" if isinstance(clip.get("seconds"), float | int) else ""]
-    facts += [clip.get("speaker"), *(tags.values() if isinstance(tags, dict) else [])]
+    seconds = number(clip.get("seconds"))
+    facts = ["" if seconds is None else f"{seconds:.1f} s", clip.get("speaker")]
+    facts += tags.values() if isinstance(tags, dict) else []
     return ClipView(
         name=cut(clip.get("clip") or f"clip {clip.get('position', '')}", NAME_CHARACTERS),
         set=set_name,

@@ -9,7 +9,8 @@ from whisper_train.report.formats import MISSING, count, decimal, interval, numb
 
 def describe_first_set(results: Mapping[str, Any]) -> str:
     """How the first model does on the first set, and whether that is better than before, for people who know no WER."""
-    name, result = next(iter(results["sets"].items()), ("", {}))
+    name: str = next(iter(results["sets"]), "")
+    result: Mapping[str, Any] = results["sets"].get(name, {})
     label = labels_of(results)[0]
     if (wer := number(result.get("wer"))) is None:
         return "Nothing was measured."
