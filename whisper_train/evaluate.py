@@ -10,7 +10,7 @@ from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
 from whisper_train.evaluation.transcription import FORMAT, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
-from whisper_train.job import Job
+from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.machine import plan_layout
 from whisper_train.run_folder import installed_versions
@@ -34,6 +34,7 @@ class Request:
     models: list[EvalModel]
     sets: list[str]
     at_most: int | None  # clips of a set
+    gates: Gates | None  # None: nothing is judged
     folder: Path
     trained: Path  # the data folder of the job's run, which may not be there
     cache: Path
@@ -55,7 +56,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 
     # 3. score and judge
     job = request.job
-    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=job.gates, names=request.sets)
+    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=request.gates, names=request.sets)
 
 
 def plan_model(
@@ -121,8 +122,8 @@ def list_tasks(
         for name, eval_set in sets.items()
     ]
     first = next(iter(job.data.eval))
-    if job.gates.long_form and first in sets:
-        joined = (job.gates.long_form.seconds, job.gates.long_form.minutes)
+    if request.gates and request.gates.long_form and first in sets:
+        joined = (request.gates.long_form.seconds, request.gates.long_form.minutes)
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 
