@@ -112,12 +112,17 @@ def test_audio_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     write_audio(cache, 2)
     (cache / "synthetic" / "000001.wav").write_bytes(b"no audio")
     lines = [clip_line(number, "falsch") for number in range(3)]
-    lines += [clip_line(3, "falsch", audio=""), {"reference": "nur", "hypothesis": "Texte"}]
+    lines += [
+        clip_line(4, "falsch", source="web", seconds="long"),
+        clip_line(3, "falsch", audio=""),
+        {"reference": "nur", "hypothesis": "Texte"},
+    ]
     write_transcription(folder, "tuned", "hard", lines)
     page = report(folder, make_results(), cache)
     assert len(page.all("audio")) == 1
     assert "The audio cannot be read: no such file." in page.text
     assert "The audio cannot be read: cannot be decoded" in page.text
+    assert "The audio cannot be read: invalid literal" in page.text
     assert page.text.count("No audio: the transcription names none.") == 2
 
 

@@ -120,7 +120,7 @@ def worst_clips(
 def clips_to_listen_to(
     path: Path, results: Mapping[str, Any], sounds: Sounds, find_hallucinations: FindHallucinations
 ) -> tuple[list[ClipView], int]:
-    """The first clips of listen.jsonl, and how many it holds; `hypothesis` is what the base heard."""
+    """The first clips of listen.jsonl, and how many it holds; `hypothesis` is what the baseline heard."""
     views: list[ClipView] = []
     number = 0
     for line in read_lines(path) if path.is_file() else ():
@@ -132,7 +132,10 @@ def clips_to_listen_to(
             name = str(clip.get("set") or next(iter(results["sets"]), ""))
             normalize = normalizer_of(results, name)
             words = len(normalize(clip["reference"]).split())
-            views.append(view_clip(clip, name, words, [describe("base", clip, normalize, find_hallucinations)], sounds))
+            heard = [describe("baseline", clip, normalize, find_hallucinations)]
+            if isinstance(tuned := clip.get("tuned"), str):
+                heard.append(describe("tuned", {**clip, "hypothesis": tuned}, normalize, find_hallucinations))
+            views.append(view_clip(clip, name, words, heard, sounds))
     return views, number
 
 
