@@ -195,7 +195,7 @@ def test_the_worst_clips_come_first_with_what_both_models_heard(full: Page) -> N
 
 def test_hallucinations_are_marked(full: Page) -> None:
     listen = full.text.split("Clips to listen to")[1]
-    assert "base 80 errors loop" in listen
+    assert "baseline 80 errors loop" in listen
 
 
 def test_no_more_than_fifty_clips_are_shown(tmp_path: Path) -> None:
