@@ -8,7 +8,7 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 220  # units of the view box: about the pixels of a phone, so that text stays readable there
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 22, 10, 34
 BAR_WIDTH, BAR_HEIGHT = 180, 16
 LOG_FROM = 20.0  # largest by smallest value from which a logarithmic axis shows more
 MOST_POINTS = 300
