@@ -57,7 +57,7 @@ def log_mel(waveforms: "torch.Tensor", extractor: Any) -> "torch.Tensor":
     with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
         pad, samples = torch.nn.functional.pad, waveforms.shape[-1]
         total = max(samples, extractor.n_samples)
-        heard = min(samples + extractor.n_fft + extractor.hop_length, total)  # what follows is silence, and not computed
+        heard = min(samples + extractor.n_fft + extractor.hop_length, total)  # silence after it is not computed
         padded = pad(waveforms.float(), (0, heard - samples))
         window = torch.hann_window(extractor.n_fft, device=waveforms.device)
         spectrum = torch.stft(padded, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
