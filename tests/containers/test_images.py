@@ -142,7 +142,7 @@ def test_a_context_with_another_torch_does_not_build(build_environment: dict[str
     assert "pins 0.1" in refused.stderr
 
 
-def test_it_trains_with_a_read_only_root_and_no_rights(project: Project, images: dict[str, str]) -> None:
+def test_it_trains_and_evaluates_with_a_read_only_root_and_no_rights(project: Project, images: dict[str, str]) -> None:
     """As a careful host runs it: the three mounts and a tmpfs, nothing else can be written to."""
     write_job(project.base, "careful")
     mounts = []
@@ -152,9 +152,13 @@ def test_it_trains_with_a_read_only_root_and_no_rights(project: Project, images:
         mounts += ["--volume", f"{project.base / name}:/{name}"]
     options = ["--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp"]
     options += [*mounts, "--volume", f"{project.base}:/jobs:ro", "--network", "none"]
-    done = docker("run", *options, images["train"], "train", "/jobs/careful.yaml", "--machine", "cpu", check=False)
+    words = ["/jobs/careful.yaml", "--machine", "cpu"]
+    done = docker("run", *options, images["train"], "train", *words, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.facts("careful")["status"] == "done"
+    done = docker("run", *options, images["eval"], "eval", *words, "--max-samples", "3", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held-out  3 " in done.stdout
 
 
 def test_the_commit_is_known_where_there_is_no_git(project: Project, images: dict[str, str]) -> None:
