@@ -93,7 +93,10 @@ def test_what_is_missing_is_a_dash(tmp_path: Path) -> None:
     results = make_results(gates=[], promoted=None, silence=None)
     results["sets"] = {"hard": {"clips": 240, "wer": 0.25, "baseline": None, "comparison": None, "contamination": None}}
     page = report(tmp_path, results, tmp_path)
-    assert "On hard, tuned gets 25.0 of 100 words wrong (95 % interval –). There was no baseline to compare with." in page.text
+    assert (
+        "On hard, tuned gets 25.0 of 100 words wrong (95 % interval –). There was no baseline to compare with."
+        in page.text
+    )
     assert "Not judged" in page.text
     assert "CER – 95 % interval –" in page.text
     assert "No training was logged." in page.text
@@ -157,6 +160,15 @@ def test_every_section_has_its_numbers(full: Page) -> None:
         "8d2949e0c1f2a3b4c5d6e7f8091a2b3c4d5e6f70",
     ):
         assert expected in full.text, expected
+
+
+def test_gates_are_shown_in_their_own_units(tmp_path: Path) -> None:
+    shown = {"rate": (0.0137, "1.37 %"), "p": (0.0001, "p 0.0001"), "points": (1.0679, "+106.79 points")}
+    shown |= {"change": (-0.05, "−5 %"), "words a minute": (145.7, "145.7 words a minute")}
+    gates = [{"gate": f"a {unit}", "unit": unit, "measured": value, "met": True} for unit, (value, _) in shown.items()]
+    page = report(tmp_path, make_results(gates=gates), tmp_path)
+    for unit, (_, text) in shown.items():
+        assert f"a {unit} ✓ met {text}".replace(" %", "\u00a0%") in page.text.replace(" %", "\u00a0%")
 
 
 def test_a_missed_gate_is_said_first(tmp_path: Path) -> None:
