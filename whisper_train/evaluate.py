@@ -1,5 +1,6 @@
 """Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from whisper_train.evaluation.transcription import FORMAT, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
-from whisper_train.machine import plan_layout
 from whisper_train.run_folder import installed_versions
 
 
@@ -89,7 +89,7 @@ def plan_model(
         revision=model.revision,
         cache=str(request.cache),
         decoding=asdict(decoding),
-        threads=plan_layout(job, gpus=0).threads,
+        threads=job.machine.threads or max(1, len(os.sched_getaffinity(0)) // processes),
         processes=processes,
         sets=tasks,
     )

@@ -79,7 +79,7 @@ def judge_silence(limit: float, heard: Mapping[str, Any]) -> dict[str, Any]:
 def gate(
     name: str, place: str, unit: str, limit: float, measured: float | None, met: bool, sentence: str
 ) -> dict[str, Any]:
-    """An entry of `gates` in results.json. What limit and measured value are, `unit` says; all but words are fractions."""
+    """An entry of `gates` in results.json; `unit` says what limit and measured value are: fractions, all but words."""
     figures = {"unit": unit, "limit": limit, "measured": measured}
     return {"gate": name, "set": place, **figures, "met": met, "sentence": sentence}
 
