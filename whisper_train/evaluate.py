@@ -78,6 +78,7 @@ def plan_model(
         "task": job.task,
         "decoding": {"beams": decoding.beams, "max_length": decoding.max_length, "precision": decoding.precision},
         "batch_size": decoding.batch_size,
+        "device": device_name(),
         "versions": installed_versions(),
     }
     tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
@@ -93,6 +94,12 @@ def plan_model(
         processes=processes,
         sets=tasks,
     )
+
+
+def device_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "cpu"
 
 
 def list_tasks(

@@ -117,6 +117,7 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
     result = {
         "clips": len(lines),
         "seconds": round(sum(line.get("seconds") or 0.0 for line in lines), 3),
+        "longest_seconds": max((line.get("seconds") or 0.0 for line in lines), default=0.0),
         "speakers": len(set(filter(None, column(lines, "speaker")))),
         "sources": header.get("sources", []),
         "revisions": header.get("revisions", []),
