@@ -18,7 +18,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train eval check publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
+.PHONY: help train eval leaderboard check publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -29,6 +29,9 @@ train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETA
 
 eval: ## measure a model on the job's sets, again or for the first time: EXP=demo [MACHINE=] [DETACH=1] [ARGS='--model … --max-samples 200']
 	@$(named)$(call where,docker/job.sh eval "$(EXP)" $(machine) $(ARGS),$(local) eval "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+
+leaderboard: setup ## put every evaluated run beside the others, on a page and as a table
+	@$(local) leaderboard
 
 check: setup ## print a job as it would run: EXP=german
 	@$(named)$(local) check "$(EXP)" $(machine) $(ARGS)

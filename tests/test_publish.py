@@ -108,6 +108,36 @@ def test_results_that_say_nothing_are_refused(
     assert hub.committed == []
 
 
+def test_results_of_other_weights_are_refused(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
+    from whisper_train.model import files_digest
+
+    measured = {**make_results(), "models": {"tuned": {"model": "tiny", "digest": files_digest(folder.path)}}}
+    write_json(folder.evaluation / "results.json", measured)
+    assert run_cli("publish", finished).exit_code == 0
+    (folder.path / "model.safetensors").write_text("others")
+    refused = run_cli("publish", finished, "--yes", "--force")
+    assert refused.exit_code == 2
+    assert "is about other weights" in refused.output
+    assert hub.committed == []
+
+
+def test_speakers_and_what_they_said_stay_at_home() -> None:
+    from whisper_train.publish import without_people
+
+    kept: dict[str, Any] = {
+        "wer": 0.1,
+        "slices": {"duration": [{"value": "under 2 s"}]},
+        "sources": ["manifest: dev.jsonl"],
+    }
+    people: dict[str, Any] = {
+        "slices": {**kept["slices"], "speaker": [{"value": "Anna"}]},
+        "confusions": [{"reference": "Anna"}],
+    }
+    results = {"sets": {"dev": {**kept, **people, "sources": ["manifest: /home/anna/dev.jsonl"]}}}
+    assert without_people(results) == {"sets": {"dev": kept}}
+    assert "confusions" in results["sets"]["dev"], "the results on the disk stay whole"
+
+
 def test_a_run_of_another_job_is_refused(hub: Hub, run_cli: RunCli, finished: Path) -> None:
     refused = run_cli("publish", finished, "--set", "training.learning_rate=0.5", "--yes")
     assert refused.exit_code == 2

@@ -129,6 +129,19 @@ def score(paths: tuple[Path, ...], normalizer: str | None, as_json: bool) -> int
 
 
 @main.command()
+@exits
+def leaderboard() -> None:
+    """Put every evaluated run under MODEL_DIR beside those it may be compared with, on a page and as a table."""
+    from whisper_train.report.leaderboard import collect, make_table, write_leaderboard
+
+    models = find_directories(read_environment()).models
+    if not models.is_dir():
+        raise UserError(f"MODEL_DIR: {models}: no such folder; train or evaluate a job first")
+    click.echo(make_table(collect(models)))
+    click.echo(f"\npage: {write_leaderboard(models)}")
+
+
+@main.command()
 @click.argument("job")
 @job_options
 @exits

@@ -1,6 +1,5 @@
 """Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,12 +10,10 @@ from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
 from whisper_train.evaluation.transcription import FORMAT, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
-from whisper_train.job import Job
+from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.machine import plan_layout
 from whisper_train.run_folder import installed_versions
-
-MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +34,7 @@ class Request:
     models: list[EvalModel]
     sets: list[str]
     at_most: int | None  # clips of a set
+    gates: Gates | None  # None: nothing is judged
     folder: Path
     trained: Path  # the data folder of the job's run, which may not be there
     cache: Path
@@ -58,7 +56,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 
     # 3. score and judge
     job = request.job
-    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=job.gates, names=request.sets)
+    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=request.gates, names=request.sets)
 
 
 def plan_model(
@@ -124,8 +122,8 @@ def list_tasks(
         for name, eval_set in sets.items()
     ]
     first = next(iter(job.data.eval))
-    if job.gates.long_form and first in sets:
-        joined = (job.gates.long_form.seconds, job.gates.long_form.minutes)
+    if request.gates and request.gates.long_form and first in sets:
+        joined = (request.gates.long_form.seconds, request.gates.long_form.minutes)
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 
@@ -152,13 +150,8 @@ def with_contamination(task: SetTask, request: Request) -> SetTask:
 
 def model_digest(model: EvalModel) -> str:
     """What tells the weights and settings of a model from any other's: a hash of its files, or the hub's commit."""
-    folder = Path(model.place)
-    if not folder.is_dir():
-        from whisper_train.model import load_config
+    from whisper_train.model import files_digest, load_config
 
-        return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)
-    total = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+    if Path(model.place).is_dir():
+        return files_digest(Path(model.place))
+    return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)

@@ -15,18 +15,23 @@ from whisper_train.evaluate import EvalModel, Request, evaluate
 from whisper_train.evaluation.results import BASELINE, TUNED, find_transcriptions, write_results
 from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
-from whisper_train.job import Job
+from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET
 from whisper_train.job_file import display, dump_job
+from whisper_train.machine import choose_gpus
 from whisper_train.model import resolve_place
 from whisper_train.paths import Directories, find_directories, make_directory, read_json, write_text
+from whisper_train.report.card import write_card
 from whisper_train.report.write import write_page, write_run_reports
 from whisper_train.run_folder import (
     DONE,
     EVALUATION_LOG,
+    FAILED,
     GATE_MISSED,
     LAUNCHER_LOCK,
     MAY_CHANGE,
+    RUNNING,
+    STOPPED,
     RunFolder,
     check_same_job,
     locked,
@@ -51,6 +56,7 @@ def evaluate_named(
 ) -> int:
     """Evaluates the job's own model, or `models` if there are any; returns the exit status.
 
+    The gates judge the whole evaluation of the job's own model alone, which decides on its promotion.
     Raises UserError when there is no model, or no such set.
     """
     directories = find_directories(environment)
@@ -65,6 +71,12 @@ def evaluate_named(
             f"{job.name}: has no model yet in {display(folder.path)}; train it (make train EXP={job.name}), or name"
             " another one (--model openai/whisper-small)"
         )
+    if whole and (status := folder.read().get("status")) in (RUNNING, STOPPED, FAILED):
+        raise UserError(
+            f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
+            f" (--model {display(folder.checkpoints)}/checkpoint-…)"
+        )
+    choose_gpus(job, environment)
     make_directory(directories.cache, named_by="CACHE_DIR")
     make_directory(folder.path, named_by="MODEL_DIR")
     make_directory(folder.logs, named_by="LOG_DIR")
@@ -81,7 +93,7 @@ def evaluate_named(
         results = evaluate(request, environment, say)
         page = write_page(place, results, directories.cache)
         say(f"{make_table(results)}\nreport: {display(page)}")
-    return EXIT_DONE if results["promoted"] else EXIT_GATE_MISSED
+    return EXIT_DONE
 
 
 def evaluate_run(
@@ -90,7 +102,8 @@ def evaluate_run(
     """Evaluates the model that a run has saved, against its base; returns the run's status by its gates."""
     started = time.monotonic()
     models = choose_models(job, folder, [], None, directories)
-    results = evaluate(make_request(job, models, folder, folder.evaluation, directories), environment, say)
+    request = make_request(job, models, folder, folder.evaluation, directories, gates=job.gates)
+    results = evaluate(request, environment, say)
     folder.add_time("evaluation", time.monotonic() - started)
     return conclude(job, folder, results, directories.cache, say)
 
@@ -105,6 +118,7 @@ def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Call
         folder.evaluation, normalizer=job.evaluation.normalizer, gates=job.gates, names=list(job.data.eval)
     )
     if results["gates"] == before:
+        write_card(job, folder)  # `card:` may have changed
         return str(folder.read()["status"])
     write_text(folder.path / "job.yaml", dump_job(job))
     return conclude(job, folder, results, directories.cache, say)
@@ -113,7 +127,7 @@ def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Call
 def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, say: Callable[[str], None]) -> str:
     """Tells the results, writes what people read of them, and puts into the run what its gates make of it."""
     status = DONE if results["promoted"] else GATE_MISSED
-    folder.update(status=status, promoted=results["promoted"], finished=now())
+    folder.update(status=status, promoted=results["promoted"], finished=now(), error=None)
     page = write_run_reports(job, folder, results, cache)
     say(make_table(results))
     say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
@@ -154,12 +168,14 @@ def make_request(
     *,
     sets: Sequence[str] = (),
     at_most: int | None = None,
+    gates: Gates | None = None,
 ) -> Request:
     return Request(
         job=job,
         models=models,
         sets=list(sets) or list(job.data.eval),
         at_most=at_most,
+        gates=gates,
         folder=place,
         trained=folder.data,
         cache=directories.cache,

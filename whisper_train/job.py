@@ -187,6 +187,8 @@ class Job(Strict):
             "long_form": self.gates.long_form,
         }
         asked = [name for name, gate in needs_baseline.items() if gate]
+        if not self.data.train and self.gates != Gates():
+            raise ValueError("gates: judge what a job trains, and data.train is missing; leave them out (gates: null)")
         if asked and self.base == "new":
             raise ValueError(f"gates.{asked[0]}: compares with the base, and `base: new` has none; leave it out")
         for name in retention.sets or [] if retention else []:

@@ -62,6 +62,22 @@ def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple
     return folder / f"{chosen}.yaml", f"machine profile {chosen} ({why}; MACHINE=<profile> chooses another)"
 
 
+def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:
+    """How many GPUs the job may use; hides the others from torch, which would spread a single process over them."""
+    gpus = 0 if job.machine.device == "cpu" else len(list_gpus(environment))
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if not gpus:
+        visible = ""
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
+    elif job.machine.processes == 1:
+        visible = (visible or "0").split(",")[0]
+    if visible is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # what the base of this job was given
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    return gpus
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """How a global batch is spread: ranks × per_device × accumulation = global batch."""

@@ -1,5 +1,6 @@
 """The model a job starts from, its tokens, and the folder it is saved to."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,9 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job, Lora, Model
 from whisper_train.paths import Directories, sync
 
+# What decides on the text that a model writes.
+MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
+
 
 def resolve_place(name: str, directories: Directories) -> str:
     """The hub id or folder that `name` stands for; for job:<name> the folder of that job's result."""
@@ -19,6 +23,15 @@ def resolve_place(name: str, directories: Directories) -> str:
     if name.startswith(("/", "~", "./", "../")) or Path(name).is_dir():
         return str(Path(name).expanduser().absolute())
     return name
+
+
+def files_digest(folder: Path) -> str:
+    """A hash of the weights and settings in a model's folder."""
+    total = hashlib.sha256()
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def load_processor(place: str, *, revision: str | None = None, key: str = "base") -> Any:

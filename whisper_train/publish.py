@@ -1,5 +1,6 @@
 """Puts a finished model on the Hugging Face hub: what belongs to a model and its proof, and nothing else."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from whisper_train.errors import RunFailed, UserError
 from whisper_train.job import Job
 from whisper_train.job_file import SECRET_NAME, display
 from whisper_train.licenses import OTHER
+from whisper_train.model import files_digest
 from whisper_train.paths import read_json
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
+from whisper_train.report.words import without_folders
 from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
 
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
@@ -39,6 +42,7 @@ STAYS = {
     "*.pt": "pickled weights can run code where they are loaded",
     "*": "no part of a model folder",
 }
+RESULTS = "evaluation/results.json"
 RESULTS_VERSION = 2  # of results.json, which the card is made from
 SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
@@ -93,7 +97,20 @@ def finished_results(job: Job, folder: RunFolder) -> dict[str, Any]:
         raise UserError(f"{display(path)}: cannot be read ({error}); evaluate the model again") from error
     if results.get("version") != RESULTS_VERSION or not results.get("sets"):
         raise UserError(f"{display(path)}: is not of version {RESULTS_VERSION}; evaluate the model again")
+    measured = results.get("models", {}).get("tuned", {}).get("digest")
+    if measured and measured != files_digest(folder.path):
+        raise UserError(f"{display(path)}: is about other weights than those beside it; evaluate them (make eval)")
     return results
+
+
+def without_people(results: dict[str, Any]) -> dict[str, Any]:
+    """The results as everybody may read them: no speaker by name, no word that somebody said, no folder of ours."""
+    public = json.loads(json.dumps(results))
+    for measured in public.get("sets", {}).values():
+        measured.pop("confusions", None)
+        measured.get("slices", {}).pop("speaker", None)
+        measured["sources"] = [without_folders(label) for label in measured.get("sources", [])]
+    return dict(public)
 
 
 def checked_contents(folder: RunFolder) -> Contents:
@@ -153,6 +170,8 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
     yield f"  {seen}"
     yield f"what goes ({size_text(sum(contents.goes.values()))}):"
     yield from (f"  {size_text(size):>10}  {name}" for name, size in contents.goes.items())
+    if RESULTS in contents.goes:
+        yield f"  ({RESULTS} without its slices by speaker and its confused words)"
     yield "what stays here:"
     groups: dict[tuple[str, str], list[int]] = {}
     for name, (size, why) in contents.stays.items():
@@ -168,6 +187,13 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
         yield f"read the card before it goes: {display(card)}"
     else:
         yield f"{CARD} is your own and stays as it is; the card with the figures of this run is {display(card)}"
+
+
+def to_send(folder: RunFolder, name: str) -> Path | bytes:
+    """A file that goes: as it lies there, but for the results, which name people."""
+    if name != RESULTS:
+        return folder.path / name
+    return json.dumps(without_people(read_json(folder.path / name)), indent=2, ensure_ascii=False).encode()
 
 
 def size_text(size: float) -> str:
@@ -204,7 +230,7 @@ def push(job: Job, folder: RunFolder) -> str:
             )
         hub.create_commit(
             repository.repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder.path / name) for name in contents.goes],
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=to_send(folder, name)) for name in contents.goes],
             revision=settings.get("hub_revision"),
             commit_message=f"{job.name}, trained with whisper-train",
         )

@@ -10,7 +10,7 @@ from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.evaluation.results import file_figures, write_results
 from whisper_train.evaluation.table import align, make_table
 from whisper_train.evaluation.transcription import read_transcription
-from whisper_train.job import Gates, Job
+from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.plan import load_resolved
 from whisper_train.report.write import write_page
@@ -30,7 +30,7 @@ def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: P
         if path.is_dir():
             results = score_folder(path, normalizer, cache)
             say(json.dumps(results, indent=2, ensure_ascii=False) if as_json else make_table(results))
-            status = status if results["promoted"] else EXIT_GATE_MISSED
+            status = EXIT_GATE_MISSED if results["promoted"] is False else status
         else:
             figures = file_figures(read_transcription(path), [normalizer] if normalizer else [])
             rows += list_figures(path, figures)
@@ -49,7 +49,7 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
     results = write_results(
         folder,
         normalizer=normalizer or (job.evaluation.normalizer if job else DEFAULT_NORMALIZER),
-        gates=job.gates if job else Gates(),
+        gates=job.gates if job else None,
         names=list(job.data.eval) if job else None,
     )
     write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
@@ -59,7 +59,10 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
 def find_job(folder: Path) -> Job | None:
     """The resolved job of an evaluation folder, which lies beside its run's own."""
     resolved = folder.parent / "job.yaml"
-    return load_resolved(resolved) if folder.name == "evaluation" and resolved.is_file() else None
+    if folder.name != "evaluation" or not resolved.is_file():
+        return None
+    job = load_resolved(resolved)
+    return job if job.data.train else None
 
 
 def list_figures(path: Path, figures: dict[str, Any]) -> list[tuple[str, ...]]:

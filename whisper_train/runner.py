@@ -18,7 +18,7 @@ from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_job, load_job
 from whisper_train.launch import find_hosts, launch
-from whisper_train.machine import Layout, choose_profile, list_gpus, plan_layout
+from whisper_train.machine import Layout, choose_gpus, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
 from whisper_train.plan import RunPlan, load_resolved
 from whisper_train.prepare import prepare
@@ -99,11 +99,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
     before = folder.read()
     if before.get("status") in (DONE, GATE_MISSED) and not has_more_to_do(job, folder):
-        return (
-            EXIT_STATUS[finish_again(job, folder, directories, environment)]
-            if hosts.rank == 0
-            else EXIT_STATUS[before["status"]]
-        )
+        done = finish_again(job, folder, directories, environment) if hosts.rank == 0 else before["status"]
+        return EXIT_STATUS[done]
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     with opened(job, folder), unwinding_on_sigterm():
@@ -180,22 +177,6 @@ def naming(job: Job) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{job.name}: {error}") from error
-
-
-def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:
-    """How many GPUs the job may use; hides the others from torch, which would spread a single process over them."""
-    gpus = 0 if job.machine.device == "cpu" else len(list_gpus(environment))
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if not gpus:
-        visible = ""
-        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for one, and warns
-    elif job.machine.processes == 1:
-        visible = (visible or "0").split(",")[0]
-    if visible is None:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # what the base of this job was given
-    else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    return gpus
 
 
 def has_more_to_do(job: Job, folder: RunFolder) -> bool:

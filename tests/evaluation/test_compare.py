@@ -132,7 +132,7 @@ def test_equal_models_are_said_to_be_equal() -> None:
         (difference(0.5, 0.0004), "WER 50.0 → 0.0, over 99 % fewer errors, certain at 95 % (200 clips)"),
         (difference(0.1003, 0.1), "WER 10.03 → 10.00, under 1 % fewer errors, certain at 95 % (200 clips)"),
         (difference(0.0, 0.05), "WER 0.0 → 5.0, errors where there were none, certain at 95 % (200 clips)"),
-        (difference(0.01, 0.3), "WER 1.0 → 30.0, 2,900 % more errors, certain at 95 % (200 clips)"),
+        (difference(0.01, 0.3), "WER 1.0 → 30.0, 30 times as many errors, certain at 95 % (200 clips)"),
         (
             difference(0.124, 0.121, certain=False, needed=1_873),
             "WER 12.4 → 12.1: no difference can be shown with 200 clips; about 1,900 would be needed",

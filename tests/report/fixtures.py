@@ -88,7 +88,7 @@ def write_transcription(folder: Path, label: str, set_name: str, lines: list[dic
     }
     path = folder / "transcriptions" / label / f"{set_name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (header, *lines)))
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
     return path
 
 
@@ -100,8 +100,8 @@ def figures(wer: float, spread: float) -> dict[str, Any]:
     cer = rates["cer"]
     return {
         **rates,
-        "wer_interval": [wer - spread, wer + 1.2 * spread],
-        "cer_interval": [cer - spread / 2, cer + spread / 2],
+        "wer_interval": [max(wer - spread, 0.0), wer + 1.2 * spread],
+        "cer_interval": [max(cer - spread / 2, 0.0), cer + spread / 2],
         **counts,
         "hits": 1460 - edits,
         "real_time_factor": 0.031,
@@ -140,12 +140,12 @@ def set_result(wer: float, before: float, digest: str = DIGEST) -> dict[str, Any
         "normalizer": "whisper-basic",
         "normalizer_version": "1",
         **figures(wer, 0.0065),
-        "baseline": figures(before, 0.035),
+        "baseline": figures(before, before / 20),
         "others": {},
         "comparison": {
             "wer": compared,
             "cer": compared,
-            "sentence": f"WER {100 * before:.1f} → {100 * wer:.1f}, {1 - wer / before:.0%} fewer errors,"
+            "sentence": f"WER {100 * before:.1f} → {100 * wer:.1f}, {100 - 100 * wer / before:.0f} % fewer errors,"
             " certain at 95 % (240 clips)",
         },
         "slices": {

@@ -147,6 +147,8 @@ def say_change(before: float, after: float) -> str:
     """By how much the errors changed; `before` and `after` differ."""
     if before == 0:
         return "errors where there were none"
+    if after >= 2 * before:
+        return f"{after / before:,.{0 if after >= 10 * before else 1}f} times as many errors"
     change = 100 * abs(after - before) / before
     share = f"{change:,.0f}"
     if change < 1:

@@ -1,7 +1,6 @@
 """What makes an evaluation worth less than it says: clips known from training, and transcripts that may be wrong."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,15 +79,7 @@ def share_of_edits(counts: Counts) -> np.ndarray:
 
 
 def describe(clip: Mapping[str, Any], baseline: str, rate: float, agree: bool) -> dict[str, Any]:
-    """A line of listen.jsonl."""
-    seconds = clip.get("seconds")
-    return {
-        "clip": clip.get("clip"),
-        "reference": clip["reference"],
-        "baseline": baseline,
-        "tuned": clip["hypothesis"],
-        "baseline_cer": round(float(rate), 4),
-        "models_agree": bool(agree),
-        "audio": clip.get("audio"),
-        "seconds": None if seconds is None or math.isnan(seconds) else seconds,
-    }
+    """A line of listen.jsonl: that of the clip with what the baseline heard as its hypothesis, and why it is listed."""
+    known = {name: value for name, value in clip.items() if name != "compute_seconds"}
+    why = {"baseline_cer": round(float(rate), 4), "models_agree": bool(agree)}
+    return {**known, "hypothesis": baseline, "tuned": clip["hypothesis"], **why}

@@ -29,10 +29,13 @@ TUNED, BASELINE = "tuned", "baseline"  # the model that is judged, and what it i
 SHOWN_CONFUSIONS = 100
 
 
-def write_results(folder: Path, *, normalizer: str, gates: Gates, names: Sequence[str] | None = None) -> dict[str, Any]:
+def write_results(
+    folder: Path, *, normalizer: str, gates: Gates | None, names: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Scores the evaluation folder's transcriptions into results.json and listen.jsonl; returns the results.
 
-    Sets come in the order of `names`, all of them without. Raises UserError when there is nothing to score.
+    Sets come in the order of `names`, all of them without. Without `gates` nothing is judged, and `promoted` is null.
+    Raises UserError when there is nothing to score.
     """
     results, listen = make_results(folder, normalizer, gates, names)
     with written_whole(folder / "listen.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -42,7 +45,7 @@ def write_results(folder: Path, *, normalizer: str, gates: Gates, names: Sequenc
 
 
 def make_results(
-    folder: Path, normalizer: str, gates: Gates, names: Sequence[str] | None = None
+    folder: Path, normalizer: str, gates: Gates | None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results, and the clips whose transcripts are worth a listen."""
     files = find_transcriptions(folder)
@@ -71,8 +74,8 @@ def make_results(
         for label, sets in files.items()
         if SILENCE_SET in sets
     }
-    results["gates"] = judge(gates, results)
-    results["promoted"] = all(gate["met"] for gate in results["gates"])
+    results["gates"] = judge(gates, results) if gates else []
+    results["promoted"] = all(gate["met"] for gate in results["gates"]) if gates else None
     return results, listen
 
 

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 220  # units of the view box: about the pixels of a phone, so that text stays readable there
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
-BAR_WIDTH, BAR_HEIGHT = 120, 16
+LEFT, RIGHT, TOP, BOTTOM = 46, 22, 10, 34
+BAR_WIDTH, BAR_HEIGHT = 180, 16
 LOG_FROM = 20.0  # largest by smallest value from which a logarithmic axis shows more
 MOST_POINTS = 300
+THIN = " thin"  # ends the class of a line that has too many points for marks
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 Format = Callable[[float], str]
@@ -18,12 +20,11 @@ Format = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line: its points (x, y) in order of x; `kind` is the class that styles it."""
+    """One line: its points (x, y) in order of x; `kind` is the class that styles it, with THIN it has no marks."""
 
     name: str
     kind: str
     points: Sequence[tuple[float, float]]
-    marked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Values 1, 2 and 5 of each decade that cover `low` to `high` (both above 0); whole decades where there are many."""
+    """Values 1, 2 and 5 of each decade, or 1 alone where there are many, that cover `low` to `high` (both above 0)."""
     steps = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [step * 10.0**decade for decade in range(first, last + 1) for step in steps]
@@ -80,13 +81,13 @@ def thin_out(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> 
     if len(points) <= most:
         return list(points)
     edges = [number * len(points) // most for number in range(most + 1)]
-    runs = [points[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    runs = [points[start:end] for start, end in pairwise(edges)]
     return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
 
 
 def line_chart(series: Sequence[Series], *, title: str, x_label: str, form: Format) -> Markup:
     """Lines over a linear x axis; y is logarithmic where the values span much, and else starts at or near 0."""
-    lines = [Series(one.name, one.kind, thin_out(one.points), one.marked) for one in series if one.points]
+    lines = [Series(one.name, one.kind, thin_out(one.points)) for one in series if one.points]
     x_values = [x for one in lines for x, _ in one.points]
     y_values = [y for one in lines for _, y in one.points]
     smallest, largest = min(y_values), max(y_values)
@@ -101,7 +102,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, form: Form
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in one.points]
         line = " ".join(f"{x:g},{y:g}" for x, y in places)
         parts.append(Markup('<polyline class="line {}" points="{}"/>').format(one.kind, line))
-        if one.marked:
+        if not one.kind.endswith(THIN):
             parts += [draw_mark(x, y, one.kind) for x, y in places]
     return svg(WIDTH, HEIGHT, title, parts)
 
@@ -143,9 +144,8 @@ def interval_bar(value: float, ends: tuple[float, float] | None, highest: float,
 def key(kind: str) -> Markup:
     """The mark of a series, for a legend."""
     line = Markup('<path class="line {}" d="M0 6H22"/>').format(kind)
-    return Markup('<svg class="key" viewBox="0 0 22 12" aria-hidden="true">{}{}</svg>').format(
-        line, draw_mark(11, 6, kind)
-    )
+    mark = Markup("") if kind.endswith(THIN) else draw_mark(11, 6, kind)
+    return Markup('<svg class="key" viewBox="0 0 22 12" aria-hidden="true">{}{}</svg>').format(line, mark)
 
 
 def draw_mark(x: float, y: float, kind: str) -> Markup:

@@ -10,7 +10,7 @@ from typing import Any
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer
 from whisper_train.evaluation.score import count_errors
 from whisper_train.report.diff import Chunk, count_edits, cut_chunks, diff_words
-from whisper_train.report.formats import cut, language_tag
+from whisper_train.report.formats import cut, language_tag, number
 from whisper_train.report.sound import Sound, Sounds
 from whisper_train.report.transcriptions import Transcription, read_lines
 
@@ -120,7 +120,7 @@ def worst_clips(
 def clips_to_listen_to(
     path: Path, results: Mapping[str, Any], sounds: Sounds, find_hallucinations: FindHallucinations
 ) -> tuple[list[ClipView], int]:
-    """The first clips of listen.jsonl, and how many it holds; `hypothesis` is what the base heard."""
+    """The first clips of listen.jsonl, and how many it holds; `hypothesis` is what the baseline heard."""
     views: list[ClipView] = []
     number = 0
     for line in read_lines(path) if path.is_file() else ():
@@ -132,7 +132,10 @@ def clips_to_listen_to(
             name = str(clip.get("set") or next(iter(results["sets"]), ""))
             normalize = normalizer_of(results, name)
             words = len(normalize(clip["reference"]).split())
-            views.append(view_clip(clip, name, words, [describe("base", clip, normalize, find_hallucinations)], sounds))
+            heard = [describe("baseline", clip, normalize, find_hallucinations)]
+            if isinstance(tuned := clip.get("tuned"), str):
+                heard.append(describe("tuned", {**clip, "hypothesis": tuned}, normalize, find_hallucinations))
+            views.append(view_clip(clip, name, words, heard, sounds))
     return views, number
 
 
@@ -150,8 +153,9 @@ def describe(
 
 def view_clip(clip: Mapping[str, Any], set_name: str, words: int, heard: list[Heard], sounds: Sounds) -> ClipView:
     tags = clip.get("tags")
-    facts = [f"{clip['seconds']:.1f} s" if isinstance(clip.get("seconds"), float | int) else ""]
-    facts += [clip.get("speaker"), *(tags.values() if isinstance(tags, dict) else [])]
+    seconds = number(clip.get("seconds"))
+    facts = ["" if seconds is None else f"{seconds:.1f} s", clip.get("speaker")]
+    facts += tags.values() if isinstance(tags, dict) else []
     return ClipView(
         name=cut(clip.get("clip") or f"clip {clip.get('position', '')}", NAME_CHARACTERS),
         set=set_name,

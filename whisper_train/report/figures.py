@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from whisper_train.report.charts import Dots, Series, dot_chart, interval_bar, line_chart
+from whisper_train.report.charts import THIN, Dots, Series, dot_chart, interval_bar, line_chart
 from whisper_train.report.formats import interval, limits, number, percent
 
 BASELINE = "baseline"
@@ -53,12 +53,8 @@ def draw_interval(entry: Mapping[str, Any], kind: str, highest: float) -> Markup
 def normalizers_of(entries: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[tuple[str, str, list[Any]]]:
     """(name, version, each model's figures) of all normalizers that any of the models has."""
     tables = [entry.get("by_normalizer") or {} for _, _, entry in entries]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return [
-        (name, next(str(table[name].get("version", "")) for table in tables if name in table), rows)
-        for name in names
-        for rows in [[table.get(name) or {} for table in tables]]
-    ]
+    versions = {name: str(row.get("version", "")) for table in tables for name, row in table.items()}
+    return [(name, version, [table.get(name) or {} for table in tables]) for name, version in versions.items()]
 
 
 def points_of(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -77,7 +73,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     training, evaluated = points_of(history, "loss"), points_of(history, "eval_loss")
     if training or evaluated:
         series = [
-            Series("training", "baseline thin", training, marked=False),
+            Series("training", f"baseline{THIN}", training),
             Series("evaluation", "first", evaluated),
         ]
         charts.append(curve("Loss", series, lambda value: f"{value:.4g}"))

@@ -9,7 +9,8 @@ from whisper_train.report.formats import MISSING, count, decimal, interval, numb
 
 def describe_first_set(results: Mapping[str, Any]) -> str:
     """How the first model does on the first set, and whether that is better than before, for people who know no WER."""
-    name, result = next(iter(results["sets"].items()), ("", {}))
+    name: str = next(iter(results["sets"]), "")
+    result: Mapping[str, Any] = results["sets"].get(name, {})
     label = labels_of(results)[0]
     if (wer := number(result.get("wer"))) is None:
         return "Nothing was measured."
@@ -17,7 +18,7 @@ def describe_first_set(results: Mapping[str, Any]) -> str:
     compared = (result.get("comparison") or {}).get("wer") or {}
     before, after = number(compared.get("before")), number(compared.get("after"))
     if before is None or after is None:
-        return f"{opening} (95 % interval {interval(result.get('wer_interval'))}). It was compared with nothing."
+        return f"{opening} (95 % interval {interval(result.get('wer_interval'))}). There was no baseline to compare with."
     change = describe_change(before, after)
     return f"{opening}; before it was {decimal(100 * before, 1)}. {change} {describe_certainty(compared)}"
 

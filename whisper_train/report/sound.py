@@ -11,6 +11,7 @@ from whisper_train.audio import SAMPLE_RATE, Waveform
 from whisper_train.data.index import lengthen
 from whisper_train.data.read import AudioReader
 from whisper_train.errors import UserError
+from whisper_train.report.formats import number
 
 BUDGET = 12_000_000  # characters of base64 in one page
 MAX_SECONDS = 30.0
@@ -39,18 +40,18 @@ class Sounds:
         if not isinstance(audio := clip.get("audio"), str) or not audio:
             parts = "joined of several clips" if clip.get("parts") else "the transcription names none"
             return Sound(note=f"No audio: {parts}.")
-        source = int(clip.get("source") or 0)
-        columns = self.audio_columns.get(set_name) or [None] * (source + 1)
-        place = (int(clip.get("row_group", -1)), int(clip.get("row", -1)), source)
         try:
+            source = int(clip.get("source", 0))
+            columns = self.audio_columns.get(set_name) or [None] * (source + 1)
+            place = (int(clip.get("row_group", -1)), int(clip.get("row", -1)), source)
             waveform = AudioReader(columns).read(lengthen(audio, self.cache), *place, max_seconds=MAX_SECONDS)
-        except (ValueError, OSError, IndexError, UserError) as error:
+        except (ValueError, TypeError, OSError, IndexError, UserError) as error:
             return Sound(note=f"The audio cannot be read: {error}.")
         encoded = encode(waveform)
         if len(encoded) > self.budget:
             return Sound(note="The audio is left out: the page would become too large.")
         self.budget -= len(encoded)
-        longer = float(clip.get("seconds") or 0) > MAX_SECONDS
+        longer = (number(clip.get("seconds")) or 0.0) > MAX_SECONDS
         return Sound(encoded, f"The first {MAX_SECONDS:.0f} s." if longer else "")
 
 
