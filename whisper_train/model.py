@@ -41,10 +41,10 @@ def load_processor(place: str, *, revision: str | None = None, key: str = "base"
     return load(WhisperProcessor.from_pretrained, place, key=key, revision=revision)
 
 
-def load_config(place: str, *, revision: str | None = None) -> Any:
+def load_config(place: str, *, revision: str | None = None, key: str = "base") -> Any:
     from transformers import WhisperConfig
 
-    return load(WhisperConfig.from_pretrained, place, revision=revision)
+    return load(WhisperConfig.from_pretrained, place, key=key, revision=revision)
 
 
 def load_model(place: str, *, revision: str | None = None) -> Any:

@@ -93,7 +93,10 @@ def test_what_is_missing_is_a_dash(tmp_path: Path) -> None:
     results = make_results(gates=[], promoted=None, silence=None)
     results["sets"] = {"hard": {"clips": 240, "wer": 0.25, "baseline": None, "comparison": None, "contamination": None}}
     page = report(tmp_path, results, tmp_path)
-    assert "On hard, tuned gets 25.0 of 100 words wrong (95 % interval –). There was no baseline to compare with." in page.text
+    assert (
+        "On hard, tuned gets 25.0 of 100 words wrong (95 % interval –). There was no baseline to compare with."
+        in page.text
+    )
     assert "Not judged" in page.text
     assert "CER – 95 % interval –" in page.text
     assert "No training was logged." in page.text
