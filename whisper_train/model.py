@@ -14,6 +14,7 @@ from whisper_train.paths import Directories, sync
 
 # What decides on the text that a model writes.
 MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
+MODEL_FILES += ("pytorch_model*.bin", "vocab.json", "merges.txt", "added_tokens.json")
 
 
 def resolve_place(name: str, directories: Directories) -> str:

@@ -34,6 +34,7 @@ def test_without_gates_nothing_is_judged() -> None:
 def test_the_wer_is_that_of_the_first_set(limit: float, met: bool) -> None:
     verdict = only(Gates(wer=limit), results(first=measured(0.081, 0.124), other=measured(0.5, None)))
     assert (verdict["set"], verdict["measured"], verdict["met"]) == ("first", 0.081, met)
+    assert verdict["unit"] == "rate"
     assert verdict["sentence"] == f"WER on first is 8.10 %; at most {100 * limit:.2f} % was asked for"
 
 

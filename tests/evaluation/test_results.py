@@ -174,10 +174,12 @@ def test_further_models_stand_among_the_others(folder: Path) -> None:
 def test_sets_come_in_the_order_of_the_job_and_joined_clips_last(folder: Path) -> None:
     write(folder, "tuned", "easy", lines_of(*TEXTS))
     write(folder, "tuned", "long-form", [])
-    assert list(results_of(folder, ["hard", "easy"])["sets"]) == ["hard", "easy"], "nothing could be joined"
+    gates: dict[str, Any] = {"long_form": {}}
+    assert list(results_of(folder, ["hard", "easy"], **gates)["sets"]) == ["hard", "easy"], "nothing could be joined"
     write(folder, "tuned", "long-form", lines_of(*TEXTS))
-    assert list(results_of(folder, ["hard", "easy"])["sets"]) == ["hard", "easy", "long-form"]
-    assert list(results_of(folder)["sets"]) == ["easy", "hard", "long-form"]
+    assert list(results_of(folder, ["hard", "easy"], **gates)["sets"]) == ["hard", "easy", "long-form"]
+    assert list(results_of(folder, **gates)["sets"]) == ["easy", "hard", "long-form"]
+    assert list(results_of(folder)["sets"]) == ["easy", "hard"], "no gate asks for them"
 
 
 def test_words_in_silence_are_counted_and_no_set_of_their_own(folder: Path) -> None:
@@ -266,7 +268,7 @@ def test_transcripts_that_the_baseline_contradicts_are_listed_for_a_listen(folde
     assert sorted((line["set"], line["clip"]) for line in listen) == [("hard", "2.wav"), ("hard", "3.wav")]
     for label in ("tuned", "baseline"):
         write(folder, label, "long-form", lines_of("", ""))
-    results_of(folder)
+    results_of(folder, long_form={})
     assert len((folder / "listen.jsonl").read_text().splitlines()) == 2, "joined clips are no clips to listen to"
 
 

@@ -25,10 +25,13 @@ def test_the_table_shows_every_model_of_every_set() -> None:
     models = {"tuned": {"model": "models/a"}, "baseline": {"model": "job:b"}, "openai--x": {"model": "openai/x"}}
     gate = {"gate": "wer", "met": False, "sentence": "WER on hard is 8.10 %"}
 
-    table = make_table({"models": models, "sets": {"hard": hard, "other": other}, "gates": [gate]}).splitlines()
+    results = {"models": models, "sets": {"hard": hard, "other": other}, "gates": [gate], "promoted": None}
+    table = make_table(results).splitlines()
 
-    assert table[2].split() == ["hard", "1,200", "tuned", "8.10%", "7.00%", "to", "9.00%", "4.05%", "excellent"]
-    assert table[3].split()[2:4] == ["baseline", "12.40%"]
+    assert table[2].split() == ["hard", "1,200", "models/a", "8.10%", "7.00%", "to", "9.00%", "4.05%", "excellent"]
+    assert table[3].split()[2:4] == ["job:b", "12.40%"]
     assert table[4].split()[2:5] == ["openai/x", "50.00%", "-"]
-    assert table[5].split()[:3] == ["other", "3", "tuned"]
+    assert table[5].split()[:3] == ["other", "3", "models/a"]
     assert table[6:] == ["hard: WER 12.4 → 8.1, certain", "gate wer: MISSED: WER on hard is 8.10 %"]
+    own = make_table({**results, "promoted": False}).splitlines()
+    assert own[2].split()[2] == "tuned", "a run's own model needs no name"

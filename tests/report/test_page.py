@@ -162,6 +162,15 @@ def test_every_section_has_its_numbers(full: Page) -> None:
         assert expected in full.text, expected
 
 
+def test_gates_are_shown_in_their_own_units(tmp_path: Path) -> None:
+    shown = {"rate": (0.0137, "1.37 %"), "p": (0.0001, "p 0.0001"), "points": (1.0679, "+106.79 points")}
+    shown |= {"change": (-0.05, "−5 %"), "words a minute": (145.7, "145.7 words a minute")}
+    gates = [{"gate": f"a {unit}", "unit": unit, "measured": value, "met": True} for unit, (value, _) in shown.items()]
+    page = report(tmp_path, make_results(gates=gates), tmp_path)
+    for unit, (_, text) in shown.items():
+        assert f"a {unit} ✓ met {text}".replace(" %", "\u00a0%") in page.text.replace(" %", "\u00a0%")
+
+
 def test_a_missed_gate_is_said_first(tmp_path: Path) -> None:
     page = report(tmp_path, make_results(wer=0.2), tmp_path)
     assert "✕ Not promoted" in page.text

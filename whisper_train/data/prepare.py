@@ -73,11 +73,9 @@ def prepare_eval_data(
     found = find_audited(wanted, trained)
     rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
     audited = find_audited(wanted, own)
-    for folder, reused in ((trained, found), (own, {name: audited[name] for name in rest.keys() & audited.keys()})):
-        if reused:
-            sets = read_json(folder / "audit.json")["sets"]
-            check_audit({"sets": {name: sets[name] for name in reused}}, job, folder)
-    if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
+    if rest and rest.keys() <= audited.keys():
+        check_audit(read_json(own / "audit.json"), job, own)
+    elif rest:  # all of them anew: a folder holds one audit
         audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
         audited = {name: eval_set(name, own, audit) for name in rest}
     found = audited | found

@@ -32,37 +32,37 @@ def judge(gates: Gates, results: Mapping[str, Any], names: Sequence[str] = ()) -
 
 def judge_wer(limit: float, name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None:
-        return unmeasured("wer", name, limit)
+        return unmeasured("wer", name, "rate", limit)
     sentence = f"WER on {name} is {percent(result['wer'])}; at most {percent(limit)} was asked for"
-    return gate("wer", name, limit, result["wer"], result["wer"] <= limit, sentence)
+    return gate("wer", name, "rate", limit, result["wer"], result["wer"] <= limit, sentence)
 
 
 def judge_significance(name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None or result["baseline"] is None:
-        return unmeasured("significant", name, 0.05, result)
+        return unmeasured("significant", name, "p", 0.05, result)
     compared = result["comparison"]
     difference = compared["wer"]["difference"]
     met = bool(compared["wer"]["certain"] and difference < 0)
-    return gate("significant", name, 0.05, compared["wer"]["p_value"], met, f"{name}: {compared['sentence']}")
+    return gate("significant", name, "p", 0.05, compared["wer"]["p_value"], met, f"{name}: {compared['sentence']}")
 
 
 def judge_retention(limit: float, name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None or result["baseline"] is None:
-        return unmeasured("retention", name, limit, result)
+        return unmeasured("retention", name, "points", limit, result)
     before, after = result["baseline"]["wer"], result["wer"]
     loss = after - before
     met = loss <= limit
     change = f"{'got worse' if loss > 0 else 'did not get worse'}: WER {percent(before)} → {percent(after)}"
     points = f"{100 * loss:+.2f} points; at most {100 * limit:+.2f} are allowed"
-    return gate("retention", name, limit, loss, met, f"{name} {change}, {points}")
+    return gate("retention", name, "points", limit, loss, met, f"{name} {change}, {points}")
 
 
 def judge_long_form(limit: float, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None:
         sentence = "no long recording could be joined: the first eval set is too short for gates.long_form.seconds"
-        return gate("long_form", LONG_FORM_SET, limit, None, False, sentence)
+        return gate("long_form", LONG_FORM_SET, "change", limit, None, False, sentence)
     if result["baseline"] is None:
-        return unmeasured("long_form", LONG_FORM_SET, limit, result)
+        return unmeasured("long_form", LONG_FORM_SET, "change", limit, result)
     before, after = result["baseline"]["wer"], result["wer"]
     worse = after / before - 1 if before else (0.0 if after == 0 else None)
     met = worse is not None and worse <= limit
@@ -71,32 +71,38 @@ def judge_long_form(limit: float, result: Mapping[str, Any] | None) -> dict[str,
         f"on joined clips, {result['seconds'] / 60:.0f} min, WER is {percent(after)} after {percent(before)}:"
         f" {shown}; at most {limit:+.0%} is allowed"
     )
-    return gate("long_form", LONG_FORM_SET, limit, worse, met, sentence)
+    return gate("long_form", LONG_FORM_SET, "change", limit, worse, met, sentence)
 
 
 def judge_share(limit: float, sets: Mapping[str, Any]) -> dict[str, Any]:
     name, result = max(sets.items(), key=lambda item: item[1]["hallucination"]["share"])
     share, clips = result["hallucination"]["share"], result["hallucination"]["clips"]
     sentence = f"{clips:,} clips of {name} ({percent(share)}) loop or run on; at most {percent(limit)} is allowed"
-    return gate("hallucination", name, limit, share, share <= limit, sentence)
+    return gate("hallucination", name, "rate", limit, share, share <= limit, sentence)
 
 
 def judge_silence(limit: float, heard: Mapping[str, Any] | None) -> dict[str, Any]:
     if heard is None:
-        return unmeasured("silence", SILENCE_SET, limit)
+        return unmeasured("silence", SILENCE_SET, "words a minute", limit)
     words = heard["words_per_minute"]
     sentence = f"{words:.1f} words a minute were heard in silence and noise; at most {limit:g} are allowed"
-    return gate("silence", SILENCE_SET, limit, words, words <= limit, sentence)
+    return gate("silence", SILENCE_SET, "words a minute", limit, words, words <= limit, sentence)
 
 
-def unmeasured(name: str, place: str, limit: float, result: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def unmeasured(
+    name: str, place: str, unit: str, limit: float, result: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A gate whose set has no result, or one without a baseline."""
     lacks = "was not transcribed" if result is None else "has no baseline to compare with"
-    return gate(name, place, limit, None, False, f"{place} {lacks}; evaluate again")
+    return gate(name, place, unit, limit, None, False, f"{place} {lacks}; evaluate again")
 
 
-def gate(name: str, place: str, limit: float, measured: float | None, met: bool, sentence: str) -> dict[str, Any]:
-    return {"gate": name, "set": place, "limit": limit, "measured": measured, "met": met, "sentence": sentence}
+def gate(
+    name: str, place: str, unit: str, limit: float, measured: float | None, met: bool, sentence: str
+) -> dict[str, Any]:
+    """An entry of `gates` in results.json; `unit` says what limit and measured value are: fractions, all but words."""
+    figures = {"unit": unit, "limit": limit, "measured": measured}
+    return {"gate": name, "set": place, **figures, "met": met, "sentence": sentence}
 
 
 def percent(fraction: float) -> str:

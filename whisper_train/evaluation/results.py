@@ -53,7 +53,8 @@ def make_results(
     order = [name for name in names or there if name in there]
     if not order:
         raise UserError(f"{display(folder)}: holds no transcription of a model; evaluate first (make eval)")
-    if LONG_FORM_SET in files[TUNED] and read_transcription(files[TUNED][LONG_FORM_SET]).lines:
+    asked = gates is None or gates.long_form is not None  # else it may be what an earlier model heard
+    if asked and LONG_FORM_SET in files[TUNED] and read_transcription(files[TUNED][LONG_FORM_SET]).lines:
         order.append(LONG_FORM_SET)
     headers: dict[str, dict[str, Any]] = {}
     listen: list[dict[str, Any]] = []

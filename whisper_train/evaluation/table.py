@@ -13,7 +13,8 @@ def band(wer: float) -> str:
 def make_table(results: Mapping[str, Any]) -> str:
     """WER of every set with every model; then how the first ones compare, and the gates."""
     rows = [("set", "clips", "model", "WER", "95 % interval", "CER", "in words")]
-    names = {label: short_name(label, model) for label, model in results["models"].items()}
+    own = results["promoted"] is not None  # the evaluation of a run, whose model and base need no names
+    names = {label: label if own else str(model["model"]) for label, model in results["models"].items()}
     for name, result in results["sets"].items():
         models = [("tuned", result), ("baseline", result["baseline"]), *result["others"].items()]
         for label, own in models:
@@ -32,10 +33,6 @@ def score_cells(own: Mapping[str, Any]) -> tuple[str, str, str, str]:
     interval = own["wer_interval"]
     shown = f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "-"
     return f"{own['wer']:.2%}", shown, f"{own['cer']:.2%}", band(own["wer"])
-
-
-def short_name(label: str, model: Mapping[str, Any]) -> str:
-    return label if label in ("tuned", "baseline") else str(model["model"])
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -55,6 +55,22 @@ def probability(value: Any) -> str:
     return MISSING if known is None else "under 0.001" if known < 0.001 else f"{known:.3f}"
 
 
+def measure(value: Any, unit: Any) -> str:
+    """The limit or measured value of a gate in its own unit."""
+    match unit:
+        case "p":
+            return f"p {decimal(value, 4)}"
+        case "points":
+            return f"{points(value)} points"
+        case "change":
+            known = number(value)
+            return MISSING if known is None else f"{known:+.0%}".replace("%", "\u00a0%").replace("-", "−")
+        case "words a minute":
+            return f"{decimal(value, 1)} {unit}"
+        case _:
+            return percent(value)
+
+
 def decimal(value: Any, digits: int = 2) -> str:
     known = number(value)
     return MISSING if known is None else f"{known:,.{digits}f}"

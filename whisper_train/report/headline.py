@@ -18,7 +18,9 @@ def describe_first_set(results: Mapping[str, Any]) -> str:
     compared = (result.get("comparison") or {}).get("wer") or {}
     before, after = number(compared.get("before")), number(compared.get("after"))
     if before is None or after is None:
-        return f"{opening} (95 % interval {interval(result.get('wer_interval'))}). There was no baseline to compare with."
+        return (
+            f"{opening} (95 % interval {interval(result.get('wer_interval'))}). There was no baseline to compare with."
+        )
     change = describe_change(before, after)
     return f"{opening}; before it was {decimal(100 * before, 1)}. {change} {describe_certainty(compared)}"
 

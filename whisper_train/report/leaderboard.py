@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from whisper_train.evaluation.table import align
 from whisper_train.paths import read_json, written_whole
 from whisper_train.report.formats import MISSING, count, interval, limits, moment, number, percent, short
 from whisper_train.report.page import REPORT, date_of
@@ -34,9 +35,9 @@ class Row:
     date: str
     report: str
 
-    def compared_by(self) -> tuple[str, str, str, str]:
+    def compared_by(self) -> tuple[str, str, int, str, str]:
         """What two runs must share for their rates to be comparable; clips nobody knows are like no others."""
-        return self.set, self.digest or self.job, self.normalizer, self.normalizer_version
+        return self.set, self.digest or self.job, self.clips, self.normalizer, self.normalizer_version
 
 
 @dataclass(slots=True)
@@ -48,37 +49,46 @@ class Board:
 
     def groups(self) -> list[list[Row]]:
         """Rows that may be compared, best first; sets by name, and of one name the most used first."""
-        groups: dict[tuple[str, ...], list[Row]] = {}
+        groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
         for row in sorted(self.rows, key=lambda row: (row.wer, row.job)):
             groups.setdefault(row.compared_by(), []).append(row)
         return sorted(groups.values(), key=lambda rows: (rows[0].set, -len(rows), rows[0].compared_by()))
 
 
 def collect(models: Path) -> Board:
-    """Reads `models`/*/evaluation/results.json; what is damaged or of another version is skipped and named."""
+    """Reads the results of every run, and of other models on its sets; names what is damaged or older, and skips it."""
     board = Board()
-    for path in sorted(models.glob("*/evaluation/results.json")):
-        job = path.parent.parent.name
+    for path in sorted([*models.glob("*/evaluation/results.json"), *models.glob("*/evaluations/*/results.json")]):
+        job = path.relative_to(models).parts[0]
         try:
             results = read_json(path)
             if not isinstance(results, dict) or results.get("version") != VERSION:
                 raise ValueError("was made by another version; evaluate again")
-            board.rows += list(read_rows(path, results))
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # any JSON may stand there
+            board.rows += list(read_rows(path, models, results))
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:  # any JSON may stand there
             board.skipped.append(f"{job}: {error}")
     return board
 
 
-def read_rows(path: Path, results: dict[str, Any]) -> Iterator[Row]:
+def read_rows(path: Path, models: Path, results: dict[str, Any]) -> Iterator[Row]:
     """One row per set; raises ValueError, TypeError or AttributeError when the results are damaged."""
-    folder = path.parent.parent
+    folder = models / path.relative_to(models).parts[0]
+    own = path.parent.name == "evaluation"
+    name_of_run = str(results.get("job") or folder.name) if own else str(results["models"]["tuned"]["model"])
     report = path.with_name(REPORT)
     promoted = results.get("promoted")
     for name, result in results["sets"].items() if results.get("sets") else ():
         if (wer := number(result.get("wer"))) is None:
             raise ValueError(f"sets.{name}.wer: is no number")
         yield Row(
-            job=str(results.get("job") or folder.name),
+            job=name_of_run,
             set=str(name),
             digest=str(result.get("digest") or ""),
             normalizer=str(result.get("normalizer") or MISSING),
@@ -89,8 +99,8 @@ def read_rows(path: Path, results: dict[str, Any]) -> Iterator[Row]:
             before=number((result.get("baseline") or {}).get("wer")),
             base=str(results.get("base") or MISSING),
             promoted=promoted if isinstance(promoted, bool) else None,
-            date=date_of(results, read_run(folder)),
-            report=quote(str(report.relative_to(folder.parent))) if report.is_file() else "",
+            date=date_of(results, read_run(folder) if own else {}),
+            report=quote(str(report.relative_to(models))) if report.is_file() else "",
         )
 
 
@@ -119,7 +129,7 @@ def highest_of(rows: Sequence[Row]) -> float:
 
 def make_table(board: Board) -> str:
     """The leaderboard as text: a table for each group of comparable runs, and what was skipped."""
-    blocks = [f"{describe_group(rows)}\n{lay_out([COLUMNS, *map(cells_of, rows)])}" for rows in board.groups()]
+    blocks = ["\n".join([describe_group(rows), *align([COLUMNS, *map(cells_of, rows)])]) for rows in board.groups()]
     if board.skipped:
         blocks.append("\n".join([f"skipped {len(board.skipped)}:", *(f"  {line}" for line in board.skipped)]))
     return "\n\n".join(blocks) or "no evaluated run"
@@ -137,10 +147,3 @@ def cells_of(row: Row) -> tuple[str, ...]:
     promoted = {True: "yes", False: "no", None: MISSING}[row.promoted]
     rates = (percent(row.wer), interval(row.wer_interval), percent(row.before))
     return row.job, *rates, row.base, promoted, moment(row.date)
-
-
-def lay_out(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as columns of equal width, the first row underlined."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -13,6 +13,7 @@ FILTERS = (
     formats.hours,
     formats.interval,
     formats.moment,
+    formats.measure,
     formats.percent,
     formats.point_interval,
     formats.points,
