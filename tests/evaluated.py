@@ -26,8 +26,11 @@ def train_jobs(base: Path) -> Path:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """results.json of an evaluation folder without date and timings."""
-    return dict(without_timings(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
+    """results.json of an evaluation folder without date and timings, and where the runs are."""
+    results = dict(without_timings(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
+    for model in results["models"].values():
+        model["model"] = Path(model["model"]).name
+    return results
 
 
 def without_timings(value: Any) -> Any:

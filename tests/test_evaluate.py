@@ -243,7 +243,7 @@ def eval_only(base: Path, sources: list[dict[str, Any]], name: str = "only", **d
     path = base / f"{name}.yaml"
     sections["training"] = {"generation_max_length": 12}
     job = {"language": "de", "base": "job:first", "data": {"eval": {"held-out": sources}, **data}, **sections}
-    path.write_text(json.dumps(job))
+    path.write_text(json.dumps(job, sort_keys=True))  # as write_job() does: the order of words makes other clips
     return path
 
 

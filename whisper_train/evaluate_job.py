@@ -81,7 +81,8 @@ def evaluate_named(
         )
     if not models and not job.data.train and job.base == "new":
         raise UserError(
-            f"{job.name}: data.train: is missing, and without it `base: new` is nothing to measure; name a model (--model)"
+            f"{job.name}: data.train: is missing, and without it `base: new` is nothing to measure;"
+            " name a model (--model)"
         )
     state = folder.read()
     status = RUNNING if state.get("status") == TRAINED and not state.get("kept") else state.get("status")
