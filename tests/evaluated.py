@@ -25,6 +25,16 @@ def train_jobs(base: Path) -> Path:
     return base
 
 
+def eval_only(base: Path, sources: list[dict[str, Any]], name: str = "only", **data: Any) -> Path:
+    """A job file that evaluates the result of `first` on `sources` and trains nothing."""
+    sections = {key: value for key, value in tiny_job().items() if key == "machine"}
+    path = base / f"{name}.yaml"
+    sections["training"] = {"generation_max_length": 12}
+    job = {"language": "de", "base": "job:first", "data": {"eval": {"held-out": sources}, **data}, **sections}
+    path.write_text(json.dumps(job, sort_keys=True))  # as write_job() does: the order of words makes other clips
+    return path
+
+
 def read_results(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation folder without date and timings, and where the runs are."""
     results = dict(without_timings(json.loads((folder / "results.json").read_text(encoding="utf-8"))))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeJob, RunCli
-from tests.evaluated import CLIPS, read_lines, read_results, synthetic, transcriptions
+from tests.evaluated import CLIPS, eval_only, read_lines, read_results, synthetic, transcriptions
 from tests.test_running import held
-from tests.tiny import tiny_job, write_job
+from tests.tiny import write_job
 
 pytestmark = pytest.mark.slow  # the first one trains
 
@@ -236,15 +236,6 @@ def test_sets_in_another_order_are_the_same_question(base: Path, second: Path, r
         assert run_cli("eval", base / "second.yaml", "--max-samples", "2", *words).exit_code == 0
     (folder,) = (second / "evaluations").iterdir()
     assert list(read_results(folder)["sets"]) == ["held-out", "other"]
-
-
-def eval_only(base: Path, sources: list[dict[str, Any]], name: str = "only", **data: Any) -> Path:
-    sections = {key: value for key, value in tiny_job().items() if key == "machine"}
-    path = base / f"{name}.yaml"
-    sections["training"] = {"generation_max_length": 12}
-    job = {"language": "de", "base": "job:first", "data": {"eval": {"held-out": sources}, **data}, **sections}
-    path.write_text(json.dumps(job, sort_keys=True))  # as write_job() does: the order of words makes other clips
-    return path
 
 
 def test_a_job_without_training_data_measures_its_base(base: Path, run_cli: RunCli) -> None:

@@ -129,7 +129,7 @@ def list_tasks(
     ]
     first = next(iter(job.data.eval))
     if request.gates and request.gates.long_form and first in sets:
-        joined = (request.gates.long_form.seconds, request.gates.long_form.minutes)
+        joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 
