@@ -11,6 +11,8 @@ from tests.conftest import MakeJob, RunCli
 from tests.evaluated import CLIPS, eval_only, read_lines, read_results, synthetic, transcriptions
 from tests.test_running import held
 from tests.tiny import write_job
+from whisper_train.evaluate import EvalModel
+from whisper_train.evaluate_job import describe
 
 pytestmark = pytest.mark.slow  # the first one trains
 
@@ -85,11 +87,12 @@ def test_a_job_that_runs_is_not_evaluated_at_the_same_time(base: Path, second: P
     assert "second: is running already as process" in result.output
 
 
-@pytest.mark.parametrize("status", ["running", "stopped", "failed"])
+@pytest.mark.parametrize("status", ["running", "stopped", "failed", "trained"])
 def test_an_older_model_is_not_taken_for_the_result_of_an_unfinished_run(
     base: Path, second: Path, run_cli: RunCli, status: str
 ) -> None:
-    (second / "run.json").write_text(json.dumps(state(second) | {"status": status}))
+    """A run that is trained further has another one in its checkpoints, also when it was killed before saving that."""
+    (second / "run.json").write_text(json.dumps(state(second) | {"status": status, "kept": None}))
     result = run_cli("eval", base / "second.yaml")
     assert result.exit_code == 2
     assert f"second: is {status}; train it to its end" in result.output
@@ -228,6 +231,14 @@ def test_a_sample_is_spread_over_the_set_and_known_by_its_folder(base: Path, sec
     files = transcriptions(folder)
     assert "transcribing" not in run_cli("eval", base / "second.yaml", "--max-samples", "3").output
     assert transcriptions(folder) == files
+
+
+def test_long_questions_with_the_same_beginning_have_folders_of_their_own() -> None:
+    names = [f"/models/{'a' * 300}/{end}" for end in "bc"]
+    models = [EvalModel(label="tuned", name=name, place=name) for name in names]
+    folders = [describe([model], ["held-out"], None) for model in models]
+    assert folders[0] != folders[1]
+    assert max(map(len, folders)) < 250
 
 
 def test_sets_in_another_order_are_the_same_question(base: Path, second: Path, run_cli: RunCli) -> None:

@@ -47,7 +47,7 @@ def test_an_unknown_column_to_tell_results_apart_by_is_refused(base: Path, make_
 
 
 def test_what_a_manifest_says_of_its_clips_tells_results_apart(base: Path, make_wav: MakeWav, run_cli: RunCli) -> None:
-    clips = [
+    clips: list[dict[str, Any]] = [
         {"speaker": "anna", "recording": "r1", "accent": "bavarian", "Noise": "street", "mood": "glad"},
         {"speaker": "bert", "recording": "r1", "accent": "saxon", "Noise": None, "mood": "glad"},
         {"speaker": "bert", "recording": "r2", "accent": "saxon", "Noise": "", "mood": "sad"},

@@ -85,8 +85,8 @@ def evaluate_named(
             " name a model (--model)"
         )
     state = folder.read()
-    status = RUNNING if state.get("status") == TRAINED and not state.get("kept") else state.get("status")
-    if whole and status in (RUNNING, STOPPED, FAILED):
+    status, saved = state.get("status"), state.get("kept")
+    if whole and (status in (RUNNING, STOPPED, FAILED) or (status == TRAINED and not saved)):
         raise UserError(
             f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
             f" (--model {display(folder.checkpoints)}/checkpoint-…)"

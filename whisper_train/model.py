@@ -13,8 +13,8 @@ from whisper_train.job import Job, Lora, Model
 from whisper_train.paths import Directories, sync
 
 # What decides on the text that a model writes.
-MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
-MODEL_FILES += ("pytorch_model*.bin", "vocab.json", "merges.txt", "added_tokens.json")
+MODEL_FILES: tuple[str, ...] = ("*.safetensors", "pytorch_model*.bin", "config.json", "generation_config.json")
+MODEL_FILES += ("*processor_config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json")
 
 
 def resolve_place(name: str, directories: Directories) -> str:

@@ -184,7 +184,7 @@ def test_the_time_of_a_batch_is_shared_by_the_audio_of_its_clips(whisper: tuple[
 
 
 def test_a_line_says_all_that_is_known_of_its_clip(whisper: tuple[Any, Any], tmp_path: Path) -> None:
-    columns = {"speaker": ["anna", ""], "recording": ["r1", ""], "tags": [{"accent": "bavarian"}, {}]}
+    columns: dict[str, Any] = {"speaker": ["anna", ""], "recording": ["r1", ""], "tags": [{"accent": "bavarian"}, {}]}
     index = write_clips(tmp_path / "cache" / "clips", [1.0, 0.5], **columns)
     index = Index(index.path, cache=tmp_path / "cache")
     line = listen(whisper, Clips(index, [None], [0, 1]), 2)[0]
