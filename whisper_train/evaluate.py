@@ -24,6 +24,7 @@ class EvalModel:
     name: str
     place: str
     revision: str | None = None
+    key: str = "base"  # where the user named it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,11 @@ class Request:
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
+    from whisper_train.model import load_config, load_processor
+
+    for model in request.models:  # before anything is read or transcribed, perhaps for hours
+        load_config(model.place, revision=model.revision, key=model.key)
+        load_processor(model.place, revision=model.revision, key=model.key)
     request.folder.mkdir(parents=True, exist_ok=True)
 
     # 1. data
@@ -130,7 +136,7 @@ def list_tasks(
     ]
     first = next(iter(job.data.eval))
     if request.gates and request.gates.long_form and first in sets:
-        joined = (request.gates.long_form.seconds, request.gates.long_form.minutes)
+        joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 

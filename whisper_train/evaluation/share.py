@@ -34,7 +34,7 @@ def transcribe_sets(
     else:
         write_task(task, plan)
         run_workers(task, visible_gpus(machine, environment), environment, plan)
-        plan.unlink()
+    plan.unlink(missing_ok=True)  # an interrupted evaluation leaves one
     for one in task.sets:
         join_parts(Path(one.file), one.header)
 
