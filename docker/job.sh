@@ -19,20 +19,31 @@ need_own() {
     fail "$1: is a container of the checkout in $checkout; give this one names of its own: COMPOSE_PROJECT_NAME=… in .env"
 }
 
-# Folders that a job reads and that lie outside of the checkout are mounted at their own paths.
+# The option that shows a container a folder outside of the checkout, at its own path.
+volume() { case $1/ in "$PWD"/*) ;; *) printf -- '--volume=%s:%s:ro\n' "$1" "$1" ;; esac; }
+
+# What a job reads outside of the checkout: recordings, other jobs, its own file, and models that an eval names.
 visible_folders() {
-  local job=$1 folder
+  local job=$1 folder option=''
+  shift
+  for folder; do
+    case $option in --model | --baseline) folder=$option=$folder ;; esac
+    option=$folder
+    case $folder in --model=* | --baseline=*) folder=$(absolute "${folder#*=}") ;; *) continue ;; esac
+    [ -d "$folder" ] || continue # a hub id, or a path inside the container
+    volume "$(cd "$folder" && pwd)"
+    volume "$(cd "$folder" && pwd -P)" # where a link leads to
+  done
   for folder in "${DATA_DIR:-}" "${CONFIG_DIR:-}"; do
     [ -n "$folder" ] || continue
     [ -d "$folder" ] || fail "$folder: no such folder; DATA_DIR and CONFIG_DIR in .env name folders that jobs read"
-    printf -- '--volume=%s:%s:ro\n' "$folder" "$folder"
+    volume "$folder"
   done
   for folder in "${CONFIG_DIR:-jobs}/$job.yaml" "${CONFIG_DIR:-jobs}/$job"; do
     if [ -f "$folder" ]; then return; fi
   done
   [ -f "$job" ] || fail "$job: no such job in ${CONFIG_DIR:-jobs}/ (make jobs lists them), and no such file"
-  folder=$(cd "$(dirname "$job")" && pwd)
-  case $folder/ in "$PWD"/*) ;; *) printf -- '--volume=%s:%s:ro\n' "$folder" "$folder" ;; esac
+  volume "$(cd "$(dirname "$job")" && pwd)"
 }
 
 # Builds the image from this checkout, or has the one that IMAGE_TAG names.
@@ -61,7 +72,7 @@ start() {
   shift 2
   check_engine
   name=$(container_name "$job")
-  volumes=$(visible_folders "$job")
+  volumes=$(visible_folders "$job" "$@" | sort -u) # the engine refuses a folder that is named twice
   check_gpus
   make_directories
   need_own "$name"

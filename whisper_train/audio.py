@@ -1,6 +1,7 @@
 """Audio in: any file to 16 kHz mono, and the log-mel spectrogram that Whisper's encoder sees."""
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000  # Hz, what every Whisper model was trained on
 SILENCE_PEAK = 1e-3  # full scale 1: a clip that never gets louder than -60 dB is silent
+LEAST_POWER = 1e-10  # what silence counts as
 
 Waveform = NDArray[np.float32]
 
@@ -53,12 +55,16 @@ def log_mel(waveforms: "torch.Tensor", extractor: Any) -> "torch.Tensor":
     import torch
 
     with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
-        missing = max(extractor.n_samples - waveforms.shape[-1], 0)
-        padded = torch.nn.functional.pad(waveforms.float(), (0, missing))
+        pad, samples = torch.nn.functional.pad, waveforms.shape[-1]
+        total = max(samples, extractor.n_samples)
+        heard = min(samples + extractor.n_fft + extractor.hop_length, total)  # silence after it is not computed
+        padded = pad(waveforms.float(), (0, heard - samples))
         window = torch.hann_window(extractor.n_fft, device=waveforms.device)
         spectrum = torch.stft(padded, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
         power = spectrum[..., :-1].abs() ** 2
         filters = torch.from_numpy(extractor.mel_filters).to(waveforms.device, torch.float32)
-        decibels = (filters.T @ power).clamp(min=1e-10).log10()
+        decibels = (filters.T @ power).clamp(min=LEAST_POWER).log10()
+        silent_frames = total // extractor.hop_length - decibels.shape[-1]
+        decibels = pad(decibels, (0, silent_frames), value=math.log10(LEAST_POWER))
         loudest = decibels.amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(decibels, loudest - 8.0) + 4.0) / 4.0
