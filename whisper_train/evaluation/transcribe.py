@@ -168,7 +168,7 @@ def join_texts(texts: Sequence[str]) -> str:
 
 def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:
     """What the encoder makes of `features`, a few clips at a time; decoding alone gains by larger batches there."""
-    parts = [model.get_encoder()(part).last_hidden_state for part in features.split(ENCODED_AT_ONCE)]
+    parts = [model.get_encoder()(part).last_hidden_state for part in torch.split(features, ENCODED_AT_ONCE)]
     return BaseModelOutput(last_hidden_state=torch.cat(parts))
 
 
