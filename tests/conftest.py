@@ -85,6 +85,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     os.environ.update(before)
 
 
+@pytest.fixture(scope="session")
+def trained_and_evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of tests/evaluated.py's jobs, trained and evaluated: not to be changed, but copied."""
+    from tests.evaluated import train_jobs
+
+    return train_jobs(tmp_path_factory.mktemp("evaluated"))
+
+
 @pytest.fixture
 def speech() -> Path:
     """Real recordings, see ../shared/speech/README.md; they are no part of the project."""

@@ -11,7 +11,7 @@ from tests.tiny import tiny_job
 from whisper_train.create import create_base
 from whisper_train.errors import UserError
 from whisper_train.job import Job
-from whisper_train.model import load_model, load_processor, prepare_for_training, save_model
+from whisper_train.model import files_digest, load_model, load_processor, prepare_for_training, save_model
 
 TEXTS = ["der Mann sucht den Apfel", "die Frau kauft ein Buch"]
 
@@ -108,3 +108,14 @@ def test_lora_trains_adapters_only_and_names_modules_it_cannot_find(base: Path) 
     job = make_job(model={"lora": {"target_modules": ["no_such"]}})
     with pytest.raises(UserError, match="no_such"):
         prepare_for_training(load_model(str(base)), processor.tokenizer, job)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "generation_config.json", "vocab.json"])
+def test_a_model_is_another_when_one_of_its_files_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"before")
+    before = files_digest(tmp_path)
+    (tmp_path / "README.md").write_text("a card")
+    assert files_digest(tmp_path) == before
+    (tmp_path / name).write_bytes(b"afterwards")
+    assert files_digest(tmp_path) != before

@@ -133,8 +133,13 @@ def test_speakers_and_what_they_said_stay_at_home() -> None:
         "slices": {**kept["slices"], "speaker": [{"value": "Anna"}]},
         "confusions": [{"reference": "Anna"}],
     }
-    results = {"sets": {"dev": {**kept, **people, "sources": ["manifest: /home/anna/dev.jsonl"]}}}
-    assert without_people(results) == {"sets": {"dev": kept}}
+    results: dict[str, Any] = {"sets": {"dev": {**kept, **people, "sources": ["manifest: /home/anna/dev.jsonl"]}}}
+    results |= {
+        "base": "/home/anna/base",
+        "models": {"tuned": {"model": "models/tiny"}, "baseline": {"model": "job:a"}},
+    }
+    named = {"base": "base", "models": {"tuned": {"model": "models/tiny"}, "baseline": {"model": "job:a"}}}
+    assert without_people(results) == {"sets": {"dev": kept}, **named}
     assert "confusions" in results["sets"]["dev"], "the results on the disk stay whole"
 
 

@@ -74,8 +74,8 @@ def environment(base: Path, **more: str) -> dict[str, str]:
     return {**kept, "BASE_DIR": str(base), **more}
 
 
-def command(job: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "whisper_train", "train", str(job), "--machine", "cpu", *more]
+def command(job: Path, *more: str, verb: str = "train") -> list[str]:
+    return [sys.executable, "-m", "whisper_train", verb, str(job), "--machine", "cpu", *more]
 
 
 def run(job: Path, base: Path, *more: str, expect: int = 0, **variables: str) -> str:
@@ -94,14 +94,20 @@ def call(
 
 
 def interrupt(
-    job: Path, base: Path, moment: Callable[[], bool], number: signal.Signals, *more: str, group: bool = False
+    job: Path,
+    base: Path,
+    moment: Callable[[], bool],
+    number: signal.Signals,
+    *more: str,
+    group: bool = False,
+    verb: str = "train",
 ) -> tuple[int, str]:
     """Starts a run and sends it `number` as soon as `moment()` holds; returns its status and what it printed.
 
     With `group` the whole process group gets it, as from Ctrl-C on a terminal or from `timeout`.
     """
     process = subprocess.Popen(
-        command(job, *more),
+        command(job, *more, verb=verb),
         env=environment(base),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
 """Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from whisper_train.evaluation.transcription import FORMAT, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
-from whisper_train.machine import plan_layout
 from whisper_train.run_folder import installed_versions
 
 
@@ -24,6 +24,7 @@ class EvalModel:
     name: str
     place: str
     revision: str | None = None
+    key: str = "base"  # where the user named it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,11 @@ class Request:
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
+    from whisper_train.model import load_config, load_processor
+
+    for model in request.models:  # before anything is read or transcribed, perhaps for hours
+        load_config(model.place, revision=model.revision, key=model.key)
+        load_processor(model.place, revision=model.revision, key=model.key)
     request.folder.mkdir(parents=True, exist_ok=True)
 
     # 1. data
@@ -78,6 +84,7 @@ def plan_model(
         "task": job.task,
         "decoding": {"beams": decoding.beams, "max_length": decoding.max_length, "precision": decoding.precision},
         "batch_size": decoding.batch_size,
+        "device": device_name(),
         "versions": installed_versions(),
     }
     tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
@@ -89,10 +96,16 @@ def plan_model(
         revision=model.revision,
         cache=str(request.cache),
         decoding=asdict(decoding),
-        threads=plan_layout(job, gpus=0).threads,
+        threads=job.machine.threads or max(1, len(os.sched_getaffinity(0)) // processes),
         processes=processes,
         sets=tasks,
     )
+
+
+def device_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "cpu"
 
 
 def list_tasks(
@@ -123,7 +136,7 @@ def list_tasks(
     ]
     first = next(iter(job.data.eval))
     if request.gates and request.gates.long_form and first in sets:
-        joined = (request.gates.long_form.seconds, request.gates.long_form.minutes)
+        joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 

@@ -1,5 +1,6 @@
 """`whisper-train eval`: a job's own model on the job's sets, with its verdict; or other models on them."""
 
+import hashlib
 import os
 import re
 import time
@@ -16,11 +17,11 @@ from whisper_train.evaluation.results import BASELINE, TUNED, find_transcription
 from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Gates, Job
-from whisper_train.job_data import LONG_FORM_SET
 from whisper_train.job_file import display, dump_job
 from whisper_train.machine import choose_gpus
 from whisper_train.model import resolve_place
 from whisper_train.paths import Directories, find_directories, make_directory, read_json, write_text
+from whisper_train.plan import load_resolved
 from whisper_train.report.card import write_card
 from whisper_train.report.write import write_page, write_run_reports
 from whisper_train.run_folder import (
@@ -32,15 +33,21 @@ from whisper_train.run_folder import (
     MAY_CHANGE,
     RUNNING,
     STOPPED,
+    TRAINED,
     RunFolder,
     check_same_job,
+    flatten,
     locked,
     now,
     run_folder,
 )
 from whisper_train.run_log import duration, open_log
+from whisper_train.training_settings import TrainingSettings
 
+LONGEST_NAME = 200  # of a folder; file systems take 255 bytes
 EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED}
+
+LENGTH_KEYS = ("max_steps", "num_train_epochs")  # more of them is more to train
 
 # What may be evaluated otherwise than the model was trained.
 EVALUATION_KEYS: tuple[str, ...] = ("data.eval", "evaluation", "training.generation_", "training.per_device_eval")
@@ -65,13 +72,21 @@ def evaluate_named(
     for name in sets:
         if name not in job.data.eval:
             raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+    sets = [name for name in job.data.eval if name in sets]  # the same question in whatever order
     whole = not models and not baseline and not sets and max_samples is None
     if not models and not (folder.path / "config.json").is_file() and job.data.train:
         raise UserError(
             f"{job.name}: has no model yet in {display(folder.path)}; train it (make train EXP={job.name}), or name"
             " another one (--model openai/whisper-small)"
         )
-    if whole and (status := folder.read().get("status")) in (RUNNING, STOPPED, FAILED):
+    if not models and not job.data.train and job.base == "new":
+        raise UserError(
+            f"{job.name}: data.train: is missing, and without it `base: new` is nothing to measure;"
+            " name a model (--model)"
+        )
+    state = folder.read()
+    status, saved = state.get("status"), state.get("kept")
+    if whole and (status in (RUNNING, STOPPED, FAILED) or (status == TRAINED and not saved)):
         raise UserError(
             f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
             f" (--model {display(folder.checkpoints)}/checkpoint-…)"
@@ -85,8 +100,7 @@ def evaluate_named(
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
         if whole and job.data.train:
             check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
-            write_text(folder.path / "job.yaml", dump_job(job))
-            return EXIT_STATUS[evaluate_run(job, folder, directories, environment, say)]
+            return EXIT_STATUS[evaluate_run(as_trained(job, folder), folder, directories, environment, say)]
         chosen = choose_models(job, folder, models, baseline, directories)
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
@@ -96,11 +110,20 @@ def evaluate_named(
     return EXIT_DONE
 
 
+def as_trained(job: Job, folder: RunFolder) -> Job:
+    """`job` with the steps that its run was trained for: a job that asks for more has still to be trained."""
+    trained = load_resolved(folder.path / "job.yaml").training
+    others = {key: value for key, value in job.training.items() if key not in LENGTH_KEYS}
+    training = TrainingSettings({**others, **{key: trained[key] for key in LENGTH_KEYS if key in trained}})
+    return job.model_copy(update={"training": training})
+
+
 def evaluate_run(
     job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
     """Evaluates the model that a run has saved, against its base; returns the run's status by its gates."""
     started = time.monotonic()
+    write_text(folder.path / "job.yaml", dump_job(job))
     models = choose_models(job, folder, [], None, directories)
     request = make_request(job, models, folder, folder.evaluation, directories, gates=job.gates)
     results = evaluate(request, environment, say)
@@ -111,7 +134,7 @@ def evaluate_run(
 def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Callable[[str], None]) -> str | None:
     """The status of a finished run by the gates of `job`, from what was transcribed; None where that is not enough."""
     there = find_transcriptions(folder.evaluation).get(TUNED, {})
-    if any(name not in there for name in job.data.eval) or (job.gates.long_form and LONG_FORM_SET not in there):
+    if any(name not in there for name in job.data.eval) or is_evaluated_otherwise(job, folder):
         return None
     before = read_json(folder.evaluation / "results.json")["gates"]
     results = write_results(
@@ -122,6 +145,16 @@ def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Call
         return str(folder.read()["status"])
     write_text(folder.path / "job.yaml", dump_job(job))
     return conclude(job, folder, results, directories.cache, say)
+
+
+def is_evaluated_otherwise(job: Job, folder: RunFolder) -> bool:
+    """Whether `job` asks for another evaluation than its run had last, beside its gates: that of other clips too."""
+    last = load_resolved(folder.path / "job.yaml")
+    before, after = (flatten(each.model_dump(mode="json", exclude={"gates"})) for each in (last, job))
+    if any(before.get(key) != after.get(key) for key in before | after if key.startswith(EVALUATION_KEYS)):
+        return True
+    asked, had = job.gates.long_form, last.gates.long_form
+    return bool(asked and (not had or (had.seconds, had.minutes) != (asked.seconds, asked.minutes)))
 
 
 def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, say: Callable[[str], None]) -> str:
@@ -145,15 +178,19 @@ def choose_models(
         label=BASELINE, name=job.base, place=resolve_place(job.base, directories), revision=job.base_revision
     )
     if models:
-        names = [TUNED, *(make_label(name) for name in models[1:])]
         places = [resolve_place(name, directories) for name in models]
-        chosen = [EvalModel(label=names[i], name=models[i], place=places[i]) for i in range(len(models))]
+        labels = make_labels(models)
+        chosen = [
+            EvalModel(label=label, name=name, place=place, key="--model")
+            for label, name, place in zip(labels, models, places, strict=True)
+        ]
     elif job.data.train:
         chosen = [EvalModel(label=TUNED, name=display(folder.path), place=str(folder.path))]
     else:
         chosen = [replace(base, label=TUNED)]
     if baseline:
-        chosen.insert(1, EvalModel(label=BASELINE, name=baseline, place=resolve_place(baseline, directories)))
+        place = resolve_place(baseline, directories)
+        chosen.insert(1, EvalModel(label=BASELINE, name=baseline, place=place, key="--baseline"))
     elif not models and job.data.train and job.base != "new":
         chosen.insert(1, base)
     return chosen
@@ -184,9 +221,22 @@ def make_request(
 
 def describe(models: Sequence[EvalModel], sets: Sequence[str], at_most: int | None) -> str:
     """The name of an evaluation's folder: the same for the same question, another for another."""
-    parts = [make_label(model.name) for model in models]
+    parts = [("vs-" if model.label == BASELINE else "") + make_label(model.name) for model in models]
     parts += [*sets, *([f"{at_most}-clips"] if at_most else [])]
-    return "+".join(parts)[:200]
+    name = "+".join(parts)
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{digest[:8]}"
+
+
+def make_labels(names: Sequence[str]) -> list[str]:
+    """What files call these models: the judged one first, and no two the same."""
+    labels = [TUNED]
+    for name in names[1:]:
+        label = make_label(name)
+        while label in (*labels, BASELINE):
+            label += "-2"
+        labels.append(label)
+    return labels
 
 
 def make_label(name: str) -> str:

@@ -1,6 +1,5 @@
 """Starts the ranks of a run: in this process when there is one, by torchrun when there are several."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from whisper_train.children import end_with_parent
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
@@ -17,7 +17,6 @@ from whisper_train.training.checkpoints import find_newest
 
 RANK_MODULE = "whisper_train.training.rank"
 REFUSED, FAILED = "refused: ", "failed: "  # how a rank's outcome begins when it raised UserError or RunFailed
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 RENDEZVOUS_SECONDS = 24 * 3600  # other hosts wait as long as the first one may audit its data
 
 
@@ -106,11 +105,6 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         f"a rank failed (torchrun ended with status {status}); its own message is above; started again, on every host"
         f" where there are several, the job {f'goes on from {newest.name}' if newest else 'begins anew'}"
     )
-
-
-def end_with_parent() -> None:
-    """In the child: ask the kernel for SIGTERM when this launcher dies, even by kill -9 (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def rank_environment(plan: RunPlan) -> dict[str, str]:

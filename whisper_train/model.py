@@ -13,7 +13,8 @@ from whisper_train.job import Job, Lora, Model
 from whisper_train.paths import Directories, sync
 
 # What decides on the text that a model writes.
-MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*processor_config.json")
+MODEL_FILES: tuple[str, ...] = ("*.safetensors", "pytorch_model*.bin", "config.json", "generation_config.json")
+MODEL_FILES += ("*processor_config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json")
 
 
 def resolve_place(name: str, directories: Directories) -> str:
@@ -41,10 +42,10 @@ def load_processor(place: str, *, revision: str | None = None, key: str = "base"
     return load(WhisperProcessor.from_pretrained, place, key=key, revision=revision)
 
 
-def load_config(place: str, *, revision: str | None = None) -> Any:
+def load_config(place: str, *, revision: str | None = None, key: str = "base") -> Any:
     from transformers import WhisperConfig
 
-    return load(WhisperConfig.from_pretrained, place, revision=revision)
+    return load(WhisperConfig.from_pretrained, place, key=key, revision=revision)
 
 
 def load_model(place: str, *, revision: str | None = None) -> Any:

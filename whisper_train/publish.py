@@ -16,7 +16,7 @@ from whisper_train.licenses import OTHER
 from whisper_train.model import files_digest
 from whisper_train.paths import read_json
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
-from whisper_train.report.words import without_folders
+from whisper_train.report.words import is_hub_id, without_folders
 from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
 
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
@@ -110,6 +110,10 @@ def without_people(results: dict[str, Any]) -> dict[str, Any]:
         measured.pop("confusions", None)
         measured.get("slices", {}).pop("speaker", None)
         measured["sources"] = [without_folders(label) for label in measured.get("sources", [])]
+    for model in [public, *public.get("models", {}).values()]:
+        for key in model.keys() & {"base", "model"}:
+            if model[key] and not is_hub_id(model[key]) and not model[key].startswith("job:"):
+                model[key] = Path(model[key]).name
     return dict(public)
 
 
@@ -123,7 +127,7 @@ def checked_contents(folder: RunFolder) -> Contents:
         for name, value in os.environ.items()
         if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET
     }
-    for name, text in read_texts(folder.path, contents):
+    for name, text in read_texts(folder, contents):
         found = next((what for value, what in secrets.items() if value in text), None)
         if found is None and HUB_TOKEN.search(text):
             found = "what looks like a token of the hub"
@@ -150,11 +154,12 @@ def sort_files(root: Path) -> Contents:
     return Contents(goes=goes, stays=stays)
 
 
-def read_texts(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:
+def read_texts(folder: RunFolder, contents: Contents) -> Iterator[tuple[str, str]]:
     """Name and text of what goes, weights apart."""
     for name in contents.goes:
         if not name.endswith(".safetensors"):
-            yield name, (root / name).read_text(encoding="utf-8", errors="replace")
+            sent = to_send(folder, name)
+            yield name, (sent if isinstance(sent, bytes) else sent.read_bytes()).decode(errors="replace")
 
 
 def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Iterator[str]:
@@ -180,7 +185,7 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
     yield from (f"  {size_text(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
     if job.card.license == OTHER and not any(name.startswith("LICENSE") for name in contents.goes):
         yield f"note: card.license: {OTHER}: put the text of the licence beside the model as LICENSE"
-    for name, text in read_texts(folder.path, contents):
+    for name, text in read_texts(folder, contents):
         if name in PROOF and (places := dict.fromkeys(FOLDER_OF_MACHINE.findall(text))):
             yield f"note: {name} names places of this machine: {', '.join(list(places)[:3])}"
     if card.name == CARD:

@@ -12,6 +12,7 @@ from whisper_train.evaluation.table import align, make_table
 from whisper_train.evaluation.transcription import read_transcription
 from whisper_train.job import Job
 from whisper_train.job_file import display
+from whisper_train.paths import read_json
 from whisper_train.plan import load_resolved
 from whisper_train.report.write import write_page
 from whisper_train.run_folder import RunFolder
@@ -46,14 +47,24 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
     """The results of a run or evaluation folder, judged by the gates of the job that lies there; written there anew."""
     folder = path / "evaluation" if (path / "evaluation").is_dir() else path
     job = find_job(folder)
+    before = {} if job else last_sets(folder)
+    chosen = job.evaluation.normalizer if job else next((one["normalizer"] for one in before.values()), None)
     results = write_results(
         folder,
-        normalizer=normalizer or (job.evaluation.normalizer if job else DEFAULT_NORMALIZER),
+        normalizer=normalizer or chosen or DEFAULT_NORMALIZER,
         gates=job.gates if job else None,
-        names=list(job.data.eval) if job else None,
+        names=list(job.data.eval) if job else list(before) or None,
     )
     write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
     return results
+
+
+def last_sets(folder: Path) -> dict[str, Any]:
+    """The sets that the folder's results have, in their order; nothing where it has none yet."""
+    try:
+        return dict(read_json(folder / "results.json")["sets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def find_job(folder: Path) -> Job | None:

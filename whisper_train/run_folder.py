@@ -94,7 +94,7 @@ def run_folder(job: Job, directories: Directories) -> RunFolder:
 
 
 @contextmanager
-def opened(job: Job, folder: RunFolder) -> Iterator[None]:
+def opened(job: Job, folder: RunFolder, may_change: tuple[str, ...] = MAY_CHANGE) -> Iterator[None]:
     """Creates the run folder of `job` where needed and locks it against a second start of the same job.
 
     Raises UserError when it holds another job's run, or one that is going on.
@@ -104,7 +104,7 @@ def opened(job: Job, folder: RunFolder) -> Iterator[None]:
     with locked(folder.path / LAUNCHER_LOCK):
         with locked(folder.path / RANKS_LOCK):
             pass
-        check_same_job(job, folder)
+        check_same_job(job, folder, may_change)
         yield
 
 

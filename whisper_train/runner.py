@@ -13,7 +13,7 @@ from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
-from whisper_train.evaluate_job import evaluate_run, judge_again
+from whisper_train.evaluate_job import EVALUATION_KEYS, LENGTH_KEYS, evaluate_run, judge_again
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_job, load_job
@@ -27,6 +27,7 @@ from whisper_train.run_folder import (
     DONE,
     FAILED,
     GATE_MISSED,
+    MAY_CHANGE,
     STOPPED,
     TRAINED,
     TRAINING_LOG,
@@ -59,6 +60,8 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
         environment=environment,
         is_done=lambda base: run_folder_status(base, environment) == DONE,
     )
+    for each in jobs:
+        check_trainable(each)
     print_line(why)
     for number, each in enumerate(jobs, 1):
         if len(jobs) > 1:
@@ -74,6 +77,11 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
     return status
 
 
+def check_trainable(job: Job) -> None:
+    if not job.data.train:
+        raise UserError(f"{job.name}: data.train: is missing; a job without it can be evaluated only (make eval)")
+
+
 def run_folder_status(name: str, environment: Mapping[str, str]) -> str | None:
     path = find_directories(environment).models / name / "run.json"
     return read_json(path).get("status") if path.is_file() else None
@@ -84,8 +92,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
 
     Raises UserError for wrong input.
     """
-    if not job.data.train:
-        raise UserError(f"{job.name}: data.train: is missing; a job without it can be evaluated only (make eval)")
+    check_trainable(job)
     directories = find_directories(environment)
     folder = folder or run_folder(job, directories)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
@@ -152,7 +159,7 @@ def base_of(job: Job, folder: RunFolder, directories: Directories) -> str:
 
 def finish_again(job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str]) -> str:
     """What is left to do for a finished run whose job is started again: judge changed gates, push what was not."""
-    with opened(job, folder), unwinding_on_sigterm():
+    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm():
         status = judge_again(job, folder, directories, print_line)
         status = status or evaluate_run(job, folder, directories, environment, print_line)
         results = folder.evaluation / "results.json"
@@ -182,7 +189,7 @@ def naming(job: Job) -> Iterator[None]:
 def has_more_to_do(job: Job, folder: RunFolder) -> bool:
     """Whether a finished run is now asked for more steps or epochs than before."""
     asked = load_resolved(folder.path / "job.yaml").training
-    return any(job.training.get(key, -1) > asked.get(key, -1) for key in ("max_steps", "num_train_epochs"))
+    return any(job.training.get(key, -1) > asked.get(key, -1) for key in LENGTH_KEYS)
 
 
 def follower_plan(job: Job, layout: Layout, folder: RunFolder, cache: Path) -> RunPlan:

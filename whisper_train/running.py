@@ -33,6 +33,8 @@ from whisper_train.run_folder import (
 )
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
+MEASURED = "evaluated"  # a job that trains nothing
+EVALUATED = (DONE, GATE_MISSED, MEASURED)
 CONSOLE = "console.log"  # what a job in the background prints, its errors too
 BACKGROUND_LOCK = ".background.lock"  # beside it; held from the first moment on, and while bases of the job are trained
 
@@ -93,12 +95,15 @@ def list_runs(environment: Mapping[str, str]) -> str:
     directories = find_directories(environment)
     lines = [("JOB", "STATUS", "RUNS AS", "LAST LINE")]
     names = {file.parent.name for file in directories.models.glob("*/run.json")}
+    names |= {file.parent.parent.name for file in directories.models.glob("*/evaluation/results.json")}
     names |= {file.parent.name for file in directories.logs.glob(f"*/{BACKGROUND_LOCK}") if is_locked(file)}
     for name in sorted(names):
         folder, logs = directories.models / name, directories.logs / name
         status, holder = read_status(folder), find_holder(folder, logs)
         if status == RUNNING and not holder:
             status = "interrupted"
+        elif holder and status in EVALUATED:
+            status = "evaluating"
         elif holder and status not in (RUNNING, TRAINED):
             status = "starting"  # or its base is trained first
         lines.append((name, status, holder or "-", last_line(logs)))
@@ -110,7 +115,9 @@ def list_runs(environment: Mapping[str, str]) -> str:
 
 def read_status(folder: Path) -> str:
     path = folder / "run.json"
-    return str(read_json(path).get("status", "new")) if path.is_file() else "new"
+    if path.is_file():
+        return str(read_json(path).get("status", "new"))
+    return MEASURED if (folder / "evaluation" / "results.json").is_file() else "new"
 
 
 def newest_log(logs: Path) -> Path | None:
@@ -128,7 +135,8 @@ def newest_log(logs: Path) -> Path | None:
 def last_line(logs: Path) -> str:
     log = newest_log(logs)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
-    return lines[-1].strip() if lines else "-"
+    ours = [line for line in lines if " whisper_train: " in line] or lines  # beside them, what libraries warn of
+    return ours[-1].strip() if ours else "-"
 
 
 def find_run(name: str, environment: Mapping[str, str]) -> tuple[Path, Path]:
@@ -165,6 +173,7 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
     kind, _, rest = holder.partition(" ")
     if kind != "process" or not rest.endswith(f" on {os.uname().nodename}"):
         raise UserError(f"{folder.name}: runs as {holder}; stop it there (make stop EXP={folder.name} RUN=docker)")
+    before = read_status(folder)
     print(f"{folder.name}: saving, then stopping (up to {STOP_SECONDS:.0f} s)", flush=True)
     try:
         os.kill(int(rest.split()[0]), signal.SIGTERM)
@@ -179,7 +188,9 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
             return EXIT_FAILED
         time.sleep(0.1)
     status = read_status(folder)
-    if status in (DONE, GATE_MISSED, FAILED):
+    if before in EVALUATED:
+        print(f"{folder.name}: the evaluation has ended; the same command goes on where it was")
+    elif status in (DONE, GATE_MISSED, FAILED):
         print(f"{folder.name}: {status}")
     else:
         ended = "interrupted before there was anything to save" if status == RUNNING else "stopped"

@@ -85,6 +85,16 @@ def test_a_kill_costs_the_batch_it_fell_into(file: Path) -> None:
     assert [one["position"] for one in read_transcription(file).lines] == [0, 1, 2]
 
 
+def test_a_line_that_was_cut_off_before_its_end_of_line_is_written_again(file: Path) -> None:
+    gather_parts(file, HEADER)
+    write_part(file, 0, HEADER, [[line(0)], [line(1)]])
+    part = file.parent / "hard.jsonl.part-0"
+    part.write_text(part.read_text().removesuffix("\n"))
+    assert gather_parts(file, HEADER) == {0}
+    write_part(file, 0, HEADER, [[line(1)]])
+    assert gather_parts(file, HEADER) == {0, 1} == read_keys(file)
+
+
 @pytest.mark.parametrize("change", [{"model_digest": "c"}, {"set_digest": "c"}, {"decoding": {"beams": 5}}])
 def test_what_another_model_heard_does_not_count(file: Path, change: dict[str, Any]) -> None:
     gather_parts(file, HEADER)

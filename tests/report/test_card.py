@@ -117,7 +117,7 @@ def test_the_table_shows_before_after_intervals_and_the_comparison() -> None:
     assert "| 73.69 % (69.00–78.00) | 1.37 % (0.71–2.14) | 50.00 % (40.00–60.00) |" in table
     assert "WER 73.7 → 1.4, 98 % fewer errors, certain at 95 % (24 speakers)" in table
     assert "whisper-basic 1" in table
-    assert "resampled by speaker" in make_card(tiny(), make_results(), RUN)
+    assert "take the clips of one speaker together" in make_card(tiny(), make_results(), RUN)
 
 
 def test_a_model_that_is_not_promoted_says_so_at_the_top() -> None:

@@ -73,7 +73,9 @@ def prepare_eval_data(
     found = find_audited(wanted, trained)
     rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
     audited = find_audited(wanted, own)
-    if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
+    if rest and rest.keys() <= audited.keys():
+        check_audit(read_json(own / "audit.json"), job, own)
+    elif rest:  # all of them anew: a folder holds one audit
         audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
         audited = {name: eval_set(name, own, audit) for name in rest}
     found = audited | found

@@ -1,45 +1,54 @@
 """Gates: what a run must meet to be promoted, each with what was measured and a sentence about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whisper_train.job import Gates
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 
 
-def judge(gates: Gates, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each gate that `gates` states, judged on `results`: gate, set, limit, measured, met, sentence."""
-    first = next(iter(results["sets"]))
+def judge(gates: Gates, results: Mapping[str, Any], names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Each gate that `gates` states, judged on `results`: gate, set, limit, measured, met, sentence.
+
+    `names` are the eval sets that the job has, without them those of the results. What was not measured is not met.
+    """
+    sets = results["sets"]
+    first, *others = names or [name for name in sets if name != LONG_FORM_SET]
     judged = []
     if gates.wer is not None:
-        judged.append(judge_wer(gates.wer, first, results["sets"][first]))
+        judged.append(judge_wer(gates.wer, first, sets.get(first)))
     if gates.significant:
-        judged.append(judge_significance(first, results["sets"][first]))
+        judged.append(judge_significance(first, sets.get(first)))
     if gates.retention:
-        others = [name for name in results["sets"] if name not in (first, LONG_FORM_SET)]
         for name in gates.retention.sets or others:
-            judged.append(judge_retention(gates.retention.max_loss, name, results["sets"][name]))
+            judged.append(judge_retention(gates.retention.max_loss, name, sets.get(name)))
     if gates.long_form:
-        judged.append(judge_long_form(gates.long_form.max_worse, results["sets"].get(LONG_FORM_SET)))
+        judged.append(judge_long_form(gates.long_form.max_worse, sets.get(LONG_FORM_SET)))
     if gates.hallucination:
-        judged.append(judge_share(gates.hallucination.max_share, results["sets"]))
-        judged.append(judge_silence(gates.hallucination.max_words_per_minute, results["silence"]["tuned"]))
+        judged.append(judge_share(gates.hallucination.max_share, sets))
+        judged.append(judge_silence(gates.hallucination.max_words_per_minute, results["silence"].get("tuned")))
     return judged
 
 
-def judge_wer(limit: float, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def judge_wer(limit: float, name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    if result is None:
+        return unmeasured("wer", name, "rate", limit)
     sentence = f"WER on {name} is {percent(result['wer'])}; at most {percent(limit)} was asked for"
     return gate("wer", name, "rate", limit, result["wer"], result["wer"] <= limit, sentence)
 
 
-def judge_significance(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def judge_significance(name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    if result is None or result["baseline"] is None:
+        return unmeasured("significant", name, "p", 0.05, result)
     compared = result["comparison"]
     difference = compared["wer"]["difference"]
     met = bool(compared["wer"]["certain"] and difference < 0)
     return gate("significant", name, "p", 0.05, compared["wer"]["p_value"], met, f"{name}: {compared['sentence']}")
 
 
-def judge_retention(limit: float, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def judge_retention(limit: float, name: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    if result is None or result["baseline"] is None:
+        return unmeasured("retention", name, "points", limit, result)
     before, after = result["baseline"]["wer"], result["wer"]
     loss = after - before
     met = loss <= limit
@@ -52,6 +61,8 @@ def judge_long_form(limit: float, result: Mapping[str, Any] | None) -> dict[str,
     if result is None:
         sentence = "no long recording could be joined: the first eval set is too short for gates.long_form.seconds"
         return gate("long_form", LONG_FORM_SET, "change", limit, None, False, sentence)
+    if result["baseline"] is None:
+        return unmeasured("long_form", LONG_FORM_SET, "change", limit, result)
     before, after = result["baseline"]["wer"], result["wer"]
     worse = after / before - 1 if before else (0.0 if after == 0 else None)
     met = worse is not None and worse <= limit
@@ -70,10 +81,20 @@ def judge_share(limit: float, sets: Mapping[str, Any]) -> dict[str, Any]:
     return gate("hallucination", name, "rate", limit, share, share <= limit, sentence)
 
 
-def judge_silence(limit: float, heard: Mapping[str, Any]) -> dict[str, Any]:
+def judge_silence(limit: float, heard: Mapping[str, Any] | None) -> dict[str, Any]:
+    if heard is None:
+        return unmeasured("silence", SILENCE_SET, "words a minute", limit)
     words = heard["words_per_minute"]
     sentence = f"{words:.1f} words a minute were heard in silence and noise; at most {limit:g} are allowed"
     return gate("silence", SILENCE_SET, "words a minute", limit, words, words <= limit, sentence)
+
+
+def unmeasured(
+    name: str, place: str, unit: str, limit: float, result: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A gate whose set has no result, or one without a baseline."""
+    lacks = "was not transcribed" if result is None else "has no baseline to compare with"
+    return gate(name, place, unit, limit, None, False, f"{place} {lacks}; evaluate again")
 
 
 def gate(

@@ -76,7 +76,8 @@ class JoinedClips:
     def __getitem__(self, number: int) -> dict[str, Any]:
         rows = [self.index[position] for position in self.groups[number]]
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
-        parts = [part for row in rows for part in (pause, read_row(self.reader, row)) if part is not None][1:]
+        waves = [wave for row in rows if (wave := read_row(self.reader, row)) is not None]
+        parts = [part for wave in waves for part in (pause, wave)][1:]
         return {
             "waveform": np.concatenate(parts) if parts else None,
             "language": rows[0]["language"],

@@ -49,10 +49,10 @@ def make_results(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results, and the clips whose transcripts are worth a listen."""
     files = find_transcriptions(folder)
-    if TUNED not in files:
-        raise UserError(f"{display(folder)}: holds no transcription of a model; evaluate first (make eval)")
-    there = [name for name in files[TUNED] if name not in (LONG_FORM_SET, SILENCE_SET)]
+    there = [name for name in files.get(TUNED, {}) if name not in (LONG_FORM_SET, SILENCE_SET)]
     order = [name for name in names or there if name in there]
+    if not order:
+        raise UserError(f"{display(folder)}: holds no transcription of a model; evaluate first (make eval)")
     asked = gates is None or gates.long_form is not None  # else it may be what an earlier model heard
     if asked and LONG_FORM_SET in files[TUNED] and read_transcription(files[TUNED][LONG_FORM_SET]).lines:
         order.append(LONG_FORM_SET)
@@ -75,7 +75,7 @@ def make_results(
         for label, sets in files.items()
         if SILENCE_SET in sets
     }
-    results["gates"] = judge(gates, results) if gates else []
+    results["gates"] = judge(gates, results, names or ()) if gates else []
     results["promoted"] = all(gate["met"] for gate in results["gates"]) if gates else None
     return results, listen
 
@@ -117,6 +117,7 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
     result = {
         "clips": len(lines),
         "seconds": round(sum(line.get("seconds") or 0.0 for line in lines), 3),
+        "longest_seconds": max((line.get("seconds") or 0.0 for line in lines), default=0.0),
         "speakers": len(set(filter(None, column(lines, "speaker")))),
         "sources": header.get("sources", []),
         "revisions": header.get("revisions", []),
@@ -187,7 +188,7 @@ def rates(scored: Scored) -> dict[str, Any]:
 
 def aligned(transcription: Transcription, lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(reference, hypothesis) of each clip; raises UserError when the models were not given the same clips."""
-    if column(transcription.lines, "clip") != column(lines, "clip"):
+    if any(column(transcription.lines, name) != column(lines, name) for name in ("clip", "reference")):
         label = transcription.header.get("label")
         raise UserError(
             f"{transcription.header.get('set')}: {label} and {TUNED} transcribed other clips; evaluate again"

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from whisper_train.children import end_with_parent
 from whisper_train.errors import RunFailed
 from whisper_train.evaluation.transcription import gather_parts, join_parts
 from whisper_train.evaluation.worker import ModelTask, transcribe_share, write_task
 from whisper_train.job import Machine
-from whisper_train.launch import end_with_parent
 from whisper_train.machine import list_gpus
 
 WORKER_MODULE = "whisper_train.evaluation.worker"
@@ -34,7 +34,7 @@ def transcribe_sets(
     else:
         write_task(task, plan)
         run_workers(task, visible_gpus(machine, environment), environment, plan)
-        plan.unlink()
+    plan.unlink(missing_ok=True)  # an interrupted evaluation leaves one
     for one in task.sets:
         join_parts(Path(one.file), one.header)
 

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.data.dataset import shielded
 from whisper_train.evaluation.passages import Passages
+from whisper_train.evaluation.words import UNSPACED_CHARACTER
 from whisper_train.job import Job
 from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
@@ -129,23 +130,45 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
     options = {key: value for key, value in options.items() if value is not None}
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %
         options |= {"language": [item["language"] for item in batch], "task": decoding.task}
-    seeded = nullcontext()
-    if max(lengths) > extractor.n_samples:
-        frames = torch.tensor(lengths, device=device) // extractor.hop_length
-        options["attention_mask"] = (torch.arange(features.shape[-1], device=device) < frames[:, None]).long()
-        options |= LONG_FORM
-        seeded = same_chance(max(lengths))  # type: ignore[assignment]
-    elif device.type == "cpu":
-        options["encoder_outputs"] = encode_in_parts(model, features)
     half = HALF.get(decoding.precision) if device.type == "cuda" and dtype == torch.float32 else None
-    with seeded, torch.autocast("cuda", half) if half else nullcontext():
-        tokens = model.generate(features, use_cache=True, **options)
+    with torch.autocast("cuda", half) if half else nullcontext():
+        if max(lengths) > extractor.n_samples:
+            frames = torch.tensor(lengths, device=device) // extractor.hop_length
+            heard = (torch.arange(features.shape[-1], device=device) < frames[:, None]).long()
+            return transcribe_long(model, processor, features, heard, options)
+        if device.type == "cpu":
+            options["encoder_outputs"] = encode_in_parts(model, features)
+        everything = torch.ones_like(features[:, 0], dtype=torch.long)  # what Whisper hears anyway; unsaid, it warns
+        tokens = model.generate(features, attention_mask=everything, use_cache=True, **options)
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def transcribe_long(
+    model: Any, processor: Any, features: torch.Tensor, heard: torch.Tensor, options: dict[str, Any]
+) -> list[str]:
+    """Sequential decoding of `features` (recordings, mel bins, frames), of which `heard` (recordings, frames) is 1."""
+    with same_chance(features.shape[-1]):
+        found = model.generate(
+            features, attention_mask=heard, use_cache=True, return_segments=True, **options, **LONG_FORM
+        )
+    return [
+        join_texts([processor.decode(segment["tokens"], skip_special_tokens=True) for segment in segments])
+        for segments in found["segments"]
+    ]
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """Segments as one text. OpenAI's models begin each with a space; a tuned one does as it was taught."""
+    joined = ""
+    for text in (text.strip() for text in texts):
+        unspaced = joined and text and UNSPACED_CHARACTER.match(joined[-1]) and UNSPACED_CHARACTER.match(text[0])
+        joined += text if not joined or unspaced else f" {text}"
+    return joined.strip()
 
 
 def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:
     """What the encoder makes of `features`, a few clips at a time; decoding alone gains by larger batches there."""
-    parts = [model.get_encoder()(part).last_hidden_state for part in features.split(ENCODED_AT_ONCE)]
+    parts = [model.get_encoder()(part).last_hidden_state for part in torch.split(features, ENCODED_AT_ONCE)]
     return BaseModelOutput(last_hidden_state=torch.cat(parts))
 
 

@@ -64,7 +64,7 @@ def gather_parts(path: Path, header: Mapping[str, Any]) -> set[int]:
             if first is None or identity(first) != identity(header):
                 continue
             for text in file:
-                if (line := parse(text)) is not None:
+                if text.endswith("\n") and (line := parse(text)) is not None:
                     lines.setdefault(line["position"], text)
     parts = find_parts(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.evaluation.transcription import read_keys, write_part
+from whisper_train.exits import exits
 from whisper_train.paths import read_json, write_json
 
 PROGRESS_SECONDS = 30.0
@@ -109,6 +110,7 @@ def telling(
             say(f"{what}: {min(count, total):,} of {total:,} transcribed")
 
 
+@exits
 def main(plan: Path, share: int) -> None:
     from whisper_train.run_log import print_line, quiet_libraries
 

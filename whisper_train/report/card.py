@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.job import Job
+from whisper_train.job_data import MAX_WINDOW_SECONDS
 from whisper_train.languages import LANGUAGES
 from whisper_train.licenses import OTHER
 from whisper_train.paths import read_json, write_text
@@ -162,8 +163,9 @@ def limits(job: Job, results: dict[str, Any]) -> str:
             lines.append(f"- On {escape(name)}, {share} of the clips got loops or far too many words.")
         if (contamination := measured.get("contamination")) and (same := contamination["same_text"]):
             lines.append(f"- {same:,} clips of {escape(name)} have sentences that also stand in the training data.")
-    if "long-form" not in results["sets"]:
-        lines.append(f"- Clips had up to {job.data.max_seconds:g} seconds. Longer recordings were not measured.")
+    longest = max((measured.get("longest_seconds") or 0 for measured in results["sets"].values()), default=0)
+    if 0 < longest <= MAX_WINDOW_SECONDS:
+        lines.append(f"- The longest clip measured has {longest:.1f} seconds: nothing is known of longer recordings.")
     return "\n".join(lines)
 
 
@@ -192,7 +194,7 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
         "- By generation, never with the right text before its eyes; language and task are given.\n"
         "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
         f"- Decoding: {decoding}.\n"
-        f"- Intervals and comparisons: by bootstrap, resampled by {units}.\n"
+        f"- Intervals (95 %) and comparisons take the clips of one {units} together.\n"
         f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
         "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
     )

@@ -65,43 +65,40 @@ def collect(models: Path) -> Board:
             if not isinstance(results, dict) or results.get("version") != VERSION:
                 raise ValueError("was made by another version; evaluate again")
             board.rows += list(read_rows(path, models, results))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            RecursionError,
-        ) as error:  # any JSON may stand there
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # any JSON may stand there
             board.skipped.append(f"{job}: {error}")
     return board
 
 
 def read_rows(path: Path, models: Path, results: dict[str, Any]) -> Iterator[Row]:
-    """One row per set; raises ValueError, TypeError or AttributeError when the results are damaged."""
+    """A row per set and model, the baseline apart; raises ValueError, TypeError … when the results are damaged."""
     folder = models / path.relative_to(models).parts[0]
     own = path.parent.name == "evaluation"
-    name_of_run = str(results.get("job") or folder.name) if own else str(results["models"]["tuned"]["model"])
+    judged = str(results.get("job") or folder.name) if own else str(results["models"]["tuned"]["model"])
     report = path.with_name(REPORT)
     promoted = results.get("promoted")
     for name, result in results["sets"].items() if results.get("sets") else ():
-        if (wer := number(result.get("wer"))) is None:
-            raise ValueError(f"sets.{name}.wer: is no number")
-        yield Row(
-            job=name_of_run,
-            set=str(name),
-            digest=str(result.get("digest") or ""),
-            normalizer=str(result.get("normalizer") or MISSING),
-            normalizer_version=str(result.get("normalizer_version") or ""),
-            clips=int(number(result.get("clips")) or 0),
-            wer=wer,
-            wer_interval=limits(result.get("wer_interval")),
-            before=number((result.get("baseline") or {}).get("wer")),
-            base=str(results.get("base") or MISSING),
-            promoted=promoted if isinstance(promoted, bool) else None,
-            date=date_of(results, read_run(folder) if own else {}),
-            report=quote(str(report.relative_to(models))) if report.is_file() else "",
-        )
+        named = [(judged, result)]
+        named += [(str(results["models"][label]["model"]), one) for label, one in (result.get("others") or {}).items()]
+        for model, figures in named:
+            if (wer := number(figures.get("wer"))) is None:
+                raise ValueError(f"sets.{name}.wer: is no number")
+            yield Row(
+                job=model,
+                set=str(name),
+                digest=str(result.get("digest") or ""),
+                normalizer=str(result.get("normalizer") or MISSING),
+                normalizer_version=str(result.get("normalizer_version") or ""),
+                clips=int(number(result.get("clips")) or 0),
+                wer=wer,
+                wer_interval=limits(figures.get("wer_interval")),
+                before=number((result.get("baseline") or {}).get("wer")),
+                base=str(results.get("base") or MISSING),
+                promoted=promoted if isinstance(promoted, bool) else None,
+                date=date_of(results, read_run(folder) if own else {}),
+                report=quote(str(report.relative_to(models))) if report.is_file() else "",
+            )
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from whisper_train.job import Job
+from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
 from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.plan import RunPlan
@@ -66,7 +67,7 @@ def save_best(job: Job, folder: RunFolder, base: str, say: Callable[[str], None]
     chosen = choose_checkpoint(folder, say)
     save_model(load_trained(job, base, chosen, processor), processor, folder.path)
     folder.update(kept=chosen.name)
-    say(f"kept: {chosen.name} as the model in {folder.path}")
+    say(f"kept: {chosen.name} as the model in {display(folder.path)}")
 
 
 def choose_checkpoint(folder: RunFolder, say: Callable[[str], None]) -> Path:
