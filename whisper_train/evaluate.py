@@ -1,7 +1,7 @@
 """Evaluation of models on the sets of a job: transcribe what is not transcribed yet, score, judge."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,7 @@ class Request:
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
-    from whisper_train.model import load_config, load_processor
-
-    for model in request.models:  # before anything is read or transcribed, perhaps for hours
-        load_config(model.place, revision=model.revision, key=model.key)
-        load_processor(model.place, revision=model.revision, key=model.key)
+    check_models(request.models)
     request.folder.mkdir(parents=True, exist_ok=True)
 
     # 1. data
@@ -63,6 +59,15 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
     # 3. score and judge
     job = request.job
     return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=request.gates, names=request.sets)
+
+
+def check_models(models: Sequence[EvalModel]) -> None:
+    """Raises UserError for one that cannot be loaded, before anything is read or transcribed, perhaps for hours."""
+    from whisper_train.model import load_config, load_processor
+
+    for model in models:
+        load_config(model.place, revision=model.revision, key=model.key)
+        load_processor(model.place, revision=model.revision, key=model.key)
 
 
 def plan_model(

@@ -12,7 +12,7 @@ from typing import Any
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import UserError
-from whisper_train.evaluate import EvalModel, Request, evaluate
+from whisper_train.evaluate import EvalModel, Request, check_models, evaluate
 from whisper_train.evaluation.results import BASELINE, TUNED, find_transcriptions, write_results
 from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
@@ -95,13 +95,14 @@ def evaluate_named(
     make_directory(directories.cache, named_by="CACHE_DIR")
     make_directory(folder.path, named_by="MODEL_DIR")
     make_directory(folder.logs, named_by="LOG_DIR")
+    chosen = choose_models(job, folder, models, baseline, directories)
+    check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
     with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
         say = open_log(folder.logs / EVALUATION_LOG)
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
         if whole and job.data.train:
             check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
             return EXIT_STATUS[evaluate_run(as_trained(job, folder), folder, directories, environment, say)]
-        chosen = choose_models(job, folder, models, baseline, directories)
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
         results = evaluate(request, environment, say)

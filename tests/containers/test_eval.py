@@ -26,7 +26,7 @@ MANY = {
     ("arguments", "message"),
     [
         ([], "untrained: has no model yet in /models/untrained"),
-        (["ARGS=--model /no/such/folder"], "/no/such/folder: no such folder"),
+        (["ARGS=--model /no/such/folder"], "--model: /no/such/folder: no such folder"),
         (["ARGS=--sets elsewhere"], "--sets: elsewhere: no such set; data.eval has held-out"),
     ],
 )
