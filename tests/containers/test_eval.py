@@ -12,7 +12,7 @@ from tests.tiny import SPEECH, write_job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 SHORT = {"training": {"max_steps": 2, "eval_strategy": "no", "save_steps": 2}}
-CLIPS = 200
+CLIPS = 100
 MANY = {
     "data": {"eval": {"held-out": [{"synthetic": {**SPEECH, "part": "held-out", "clips": CLIPS, "seed": 3}}]}},
     "training": {"per_device_eval_batch_size": 1, "generation_max_length": 60},
