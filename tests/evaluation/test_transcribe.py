@@ -143,6 +143,18 @@ def test_beams_and_length_are_those_that_are_asked_for(whisper: tuple[Any, Any])
     assert [line["hypothesis"] for line in next(beams)] != plain[::-1]
 
 
+def test_a_model_that_writes_time_stamps_unasked_hears_a_short_clip_once(whisper: tuple[Any, Any]) -> None:
+    """generate() would go on after the last pair of stamps: with other clips than were encoded, or for ever after 0."""
+    model, processor = copy.deepcopy(whisper[0]), whisper[1]
+    first_stamp = model.generation_config.no_timestamps_token_id + 1
+    stamps = [*range(first_stamp, first_stamp + 20, 4), model.generation_config.eos_token_id]
+    model.generation_config.suppress_tokens = sorted({*range(model.config.vocab_size)} - {*stamps, 40, 50, 60})
+    sounds = Sounds(tones(*(0.2 + 0.1 * number for number in range(12))))
+    alone = texts(listen((model, processor), sounds, 1))
+    assert texts(listen((model, processor), sounds, 12)) == alone
+    assert len(set(alone)) > 1, "or this would prove nothing"
+
+
 # Long recordings.
 
 

@@ -139,6 +139,8 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
         if device.type == "cpu":
             options["encoder_outputs"] = encode_in_parts(model, features)
         everything = torch.ones_like(features[:, 0], dtype=torch.long)  # what Whisper hears anyway; unsaid, it warns
+        # Once: else it goes on after time stamps that nobody asked for, with other clips than were encoded or for ever.
+        options["force_unique_generate_call"] = True
         tokens = model.generate(features, attention_mask=everything, use_cache=True, **options)
     return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
