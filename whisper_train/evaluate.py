@@ -58,7 +58,13 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 
     # 3. score and judge
     job = request.job
-    return write_results(request.folder, normalizer=job.evaluation.normalizer, gates=request.gates, names=request.sets)
+    return write_results(
+        request.folder,
+        normalizer=job.evaluation.normalizer,
+        gates=request.gates,
+        names=request.sets,
+        labels=[model.label for model in request.models],
+    )
 
 
 def check_models(models: Sequence[EvalModel]) -> None:
@@ -93,7 +99,7 @@ def plan_model(
         "versions": installed_versions(),
     }
     tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
-    if model is request.models[0]:
+    if model.place == str(request.trained.parent):  # another model has not seen what this job trained on
         tasks = [with_contamination(task, request) if task.name in sets else task for task in tasks]
     return ModelTask(
         label=model.label,
@@ -172,4 +178,5 @@ def model_digest(model: EvalModel) -> str:
 
     if Path(model.place).is_dir():
         return files_digest(Path(model.place))
-    return str(getattr(load_config(model.place, revision=model.revision), "_commit_hash", None) or model.revision)
+    commit = getattr(load_config(model.place, revision=model.revision), "_commit_hash", None)
+    return str(commit or f"{model.place}@{model.revision}")

@@ -13,16 +13,15 @@ from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import UserError
 from whisper_train.evaluate import EvalModel, Request, check_models, evaluate
-from whisper_train.evaluation.results import BASELINE, TUNED, find_transcriptions, write_results
+from whisper_train.evaluation.results import BASELINE, TUNED
 from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Gates, Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.machine import choose_gpus
 from whisper_train.model import resolve_place
-from whisper_train.paths import Directories, find_directories, make_directory, read_json, write_text
+from whisper_train.paths import Directories, find_directories, make_directory, write_text
 from whisper_train.plan import load_resolved
-from whisper_train.report.card import write_card
 from whisper_train.report.write import write_page, write_run_reports
 from whisper_train.run_folder import (
     DONE,
@@ -36,7 +35,6 @@ from whisper_train.run_folder import (
     TRAINED,
     RunFolder,
     check_same_job,
-    flatten,
     locked,
     now,
     run_folder,
@@ -100,8 +98,9 @@ def evaluate_named(
     with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
         say = open_log(folder.logs / EVALUATION_LOG)
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
-        if whole and job.data.train:
+        if whole:
             check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
+        if whole and job.data.train:
             return EXIT_STATUS[evaluate_run(as_trained(job, folder), folder, directories, environment, say)]
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
@@ -124,7 +123,6 @@ def evaluate_run(
 ) -> str:
     """Evaluates the model that a run has saved, against its base; returns the run's status by its gates."""
     started = time.monotonic()
-    write_text(folder.path / "job.yaml", dump_job(job))
     models = choose_models(job, folder, [], None, directories)
     request = make_request(job, models, folder, folder.evaluation, directories, gates=job.gates)
     results = evaluate(request, environment, say)
@@ -132,35 +130,10 @@ def evaluate_run(
     return conclude(job, folder, results, directories.cache, say)
 
 
-def judge_again(job: Job, folder: RunFolder, directories: Directories, say: Callable[[str], None]) -> str | None:
-    """The status of a finished run by the gates of `job`, from what was transcribed; None where that is not enough."""
-    there = find_transcriptions(folder.evaluation).get(TUNED, {})
-    if any(name not in there for name in job.data.eval) or is_evaluated_otherwise(job, folder):
-        return None
-    before = read_json(folder.evaluation / "results.json")["gates"]
-    results = write_results(
-        folder.evaluation, normalizer=job.evaluation.normalizer, gates=job.gates, names=list(job.data.eval)
-    )
-    if results["gates"] == before:
-        write_card(job, folder)  # `card:` may have changed
-        return str(folder.read()["status"])
-    write_text(folder.path / "job.yaml", dump_job(job))
-    return conclude(job, folder, results, directories.cache, say)
-
-
-def is_evaluated_otherwise(job: Job, folder: RunFolder) -> bool:
-    """Whether `job` asks for another evaluation than its run had last, beside its gates: that of other clips too."""
-    last = load_resolved(folder.path / "job.yaml")
-    before, after = (flatten(each.model_dump(mode="json", exclude={"gates"})) for each in (last, job))
-    if any(before.get(key) != after.get(key) for key in before | after if key.startswith(EVALUATION_KEYS)):
-        return True
-    asked, had = job.gates.long_form, last.gates.long_form
-    return bool(asked and (not had or (had.seconds, had.minutes) != (asked.seconds, asked.minutes)))
-
-
 def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, say: Callable[[str], None]) -> str:
     """Tells the results, writes what people read of them, and puts into the run what its gates make of it."""
     status = DONE if results["promoted"] else GATE_MISSED
+    write_text(folder.path / "job.yaml", dump_job(job))
     folder.update(status=status, promoted=results["promoted"], finished=now(), error=None)
     page = write_run_reports(job, folder, results, cache)
     say(make_table(results))

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import RunFailed, UserError
+from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.job import Job
 from whisper_train.job_file import SECRET_NAME, display
 from whisper_train.licenses import OTHER
 from whisper_train.model import files_digest
 from whisper_train.paths import read_json
+from whisper_train.plan import load_resolved
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
 from whisper_train.report.words import is_hub_id, without_folders
-from whisper_train.run_folder import FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
+from whisper_train.run_folder import DONE, FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
 
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
@@ -43,7 +45,6 @@ STAYS = {
     "*": "no part of a model folder",
 }
 RESULTS = "evaluation/results.json"
-RESULTS_VERSION = 2  # of results.json, which the card is made from
 SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 FOLDER_OF_MACHINE = re.compile(r"(?<![\w/:.<~-])(?:/[\w.@+-]+){2,}")
@@ -63,7 +64,11 @@ def publish(job: Job, folder: RunFolder, *, yes: bool, force: bool, say: Callabl
     Raises UserError for a run without a finished result, and for one that is not promoted, unless `force`.
     """
     results = finished_results(job, folder)
-    if results.get("promoted") is not True:
+    if load_resolved(folder.path / "job.yaml").gates != job.gates:
+        raise UserError(
+            f"{job.name}: gates: have changed since it was judged; make train EXP={job.name} judges it again"
+        )
+    if results.get("promoted") is not True or folder.read()["status"] != DONE:
         missed = "; ".join(gate["sentence"] for gate in results.get("gates") or [] if not gate["met"])
         verdict = f"{job.name}: is not promoted{f' ({missed})' if missed else ''}"
         if not force:
@@ -95,9 +100,9 @@ def finished_results(job: Job, folder: RunFolder) -> dict[str, Any]:
         results = dict(read_json(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{display(path)}: cannot be read ({error}); evaluate the model again") from error
-    if results.get("version") != RESULTS_VERSION or not results.get("sets"):
-        raise UserError(f"{display(path)}: is not of version {RESULTS_VERSION}; evaluate the model again")
-    measured = results.get("models", {}).get("tuned", {}).get("digest")
+    if results.get("version") != FORMAT or not results.get("sets"):
+        raise UserError(f"{display(path)}: is not of version {FORMAT}; evaluate the model again")
+    measured = results.get("models", {}).get(TUNED, {}).get("digest")
     if measured and measured != files_digest(folder.path):
         raise UserError(f"{display(path)}: is about other weights than those beside it; evaluate them (make eval)")
     return results

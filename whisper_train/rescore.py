@@ -7,7 +7,8 @@ from typing import Any
 
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
-from whisper_train.evaluation.results import file_figures, write_results
+from whisper_train.errors import UserError
+from whisper_train.evaluation.results import file_figures, make_results, write_results
 from whisper_train.evaluation.table import align, make_table
 from whisper_train.evaluation.transcription import read_transcription
 from whisper_train.job import Job
@@ -33,7 +34,10 @@ def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: P
             say(json.dumps(results, indent=2, ensure_ascii=False) if as_json else make_table(results))
             status = EXIT_GATE_MISSED if results["promoted"] is False else status
         else:
-            figures = file_figures(read_transcription(path), [normalizer] if normalizer else [])
+            transcription = read_transcription(path)
+            if not transcription.lines:
+                raise UserError(f"{display(path)}: holds no clip; one a line, as JSON")
+            figures = file_figures(transcription, [normalizer] if normalizer else [])
             rows += list_figures(path, figures)
             if as_json:
                 say(json.dumps({"file": str(path), **figures}, indent=2, ensure_ascii=False))
@@ -44,17 +48,19 @@ def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: P
 
 
 def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, Any]:
-    """The results of a run or evaluation folder, judged by the gates of the job that lies there; written there anew."""
+    """The results of a run or evaluation folder, judged by the gates of the job that lies there; written there anew.
+
+    Under another `normalizer` than that of the job nothing is judged, and nothing written: it is a look at them.
+    """
     folder = path / "evaluation" if (path / "evaluation").is_dir() else path
     job = find_job(folder)
     before = {} if job else last_sets(folder)
     chosen = job.evaluation.normalizer if job else next((one["normalizer"] for one in before.values()), None)
-    results = write_results(
-        folder,
-        normalizer=normalizer or chosen or DEFAULT_NORMALIZER,
-        gates=job.gates if job else None,
-        names=list(job.data.eval) if job else list(before) or None,
-    )
+    names = list(job.data.eval) if job else list(before) or None
+    own = chosen or DEFAULT_NORMALIZER
+    if normalizer not in (None, own):
+        return make_results(folder, normalizer, None, names)[0]
+    results = write_results(folder, normalizer=own, gates=job.gates if job else None, names=names)
     write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
     return results
 

@@ -195,7 +195,7 @@ def start(job: Job, folder: RunFolder, facts: dict[str, Any]) -> None:
     write_text(folder.path / "job.yaml", dump_job(job))
     folder.update(
         job=job.name,
-        status=before["status"] if before.get("status") == TRAINED else RUNNING,
+        status=RUNNING,
         seed=job.training.get("seed", 42),
         version=__version__,
         commit=git_commit(),

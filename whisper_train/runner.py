@@ -13,7 +13,7 @@ from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
-from whisper_train.evaluate_job import EVALUATION_KEYS, LENGTH_KEYS, evaluate_run, judge_again
+from whisper_train.evaluate_job import EVALUATION_KEYS, LENGTH_KEYS, evaluate_run
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_job, load_job
@@ -108,6 +108,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
     if before.get("status") in (DONE, GATE_MISSED) and not has_more_to_do(job, folder):
         done = finish_again(job, folder, directories, environment) if hosts.rank == 0 else before["status"]
         return EXIT_STATUS[done]
+    if hosts.rank > 0 and before.get("status") == TRAINED and not has_more_to_do(job, folder):
+        return EXIT_DONE  # the first host alone evaluates
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     with opened(job, folder), unwinding_on_sigterm():
@@ -158,10 +160,9 @@ def base_of(job: Job, folder: RunFolder, directories: Directories) -> str:
 
 
 def finish_again(job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str]) -> str:
-    """What is left to do for a finished run whose job is started again: judge changed gates, push what was not."""
+    """What is left to do for a finished run whose job is started again: evaluate what changed, push what was not."""
     with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm():
-        status = judge_again(job, folder, directories, print_line)
-        status = status or evaluate_run(job, folder, directories, environment, print_line)
+        status = evaluate_run(job, folder, directories, environment, print_line)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)

@@ -14,11 +14,12 @@ import numpy as np
 from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
 from whisper_train.data.clip import Clip
 from whisper_train.data.index import VERSION, Index
-from whisper_train.data.parquet import hub_revision
+from whisper_train.data.parquet import find_local_files, hub_revision
 from whisper_train.data.sources import read_source
+from whisper_train.data.tables import find_common_voice, find_folder_table
 from whisper_train.errors import UserError
 from whisper_train.job import Job
-from whisper_train.job_data import Source
+from whisper_train.job_data import Source, parse_split
 from whisper_train.paths import read_json, write_json
 
 SHOWN_REASONS = 4
@@ -222,10 +223,24 @@ def set_fingerprint(job: Job, sources: Sequence[Source]) -> str:
     described: list[Any] = [VERSION, job.language]
     for source in sources:
         described.append(source.model_dump(mode="json", exclude={"weight"}))
-        place = source.manifest or source.folder or source.common_voice or source.parquet
-        if place and (path := Path(place)).exists():
-            described.append([path.stat().st_mtime_ns, path.stat().st_size])
+        described += [[path.name, path.stat().st_mtime_ns, path.stat().st_size] for path in files_of(source)]
     return hash_of(described)
+
+
+def files_of(source: Source) -> list[Path]:
+    """The files on this disk that say what the clips of a source are; those that are not there are told later."""
+    name = parse_split(source.split)[0] if source.split else None
+    try:
+        if source.parquet:
+            return [Path(path) for path in find_local_files(source, name)]
+        if source.common_voice:
+            return [find_common_voice(source, name)]
+        if source.folder:
+            table = find_folder_table(source, name)
+            return [table] if table else sorted(path for path in Path(source.folder).rglob("*") if path.is_file())
+    except UserError:
+        return []
+    return [path for path in [Path(str(source.manifest))] if source.manifest and path.is_file()]
 
 
 def hash_of(described: Any) -> str:

@@ -85,19 +85,19 @@ def number_groups(*kinds: Sequence[str]) -> np.ndarray:
     return labels
 
 
-def compare_sets(before: Tallies, after: Tallies, unit: Unit, seed: int = 0) -> dict[str, Any]:
+def compare_sets(before: Tallies, after: Tallies, unit: Unit) -> dict[str, Any]:
     """The `comparison` of a set in results.json: baseline (`before`) and tuned model (`after`) on the same clips."""
-    words = compare_tallies(before.words, after.words, unit, seed)
+    words = compare_tallies(before.words, after.words, unit)
     return {
         "wer": as_json(words, unit.name),
-        "cer": as_json(compare_tallies(before.characters, after.characters, unit, seed), unit.name),
+        "cer": as_json(compare_tallies(before.characters, after.characters, unit), unit.name),
         "sentence": make_sentence(words, unit.name, unit.note, has_units=bool(before.words.units.any())),
     }
 
 
-def compare_tallies(before: Tally, after: Tally, unit: Unit, seed: int) -> Difference:
+def compare_tallies(before: Tally, after: Tally, unit: Unit) -> Difference:
     assert np.array_equal(before.units, after.units), "both models must be scored against the same references"
-    return compare_rates(before.edits, after.edits, before.units, unit.groups, seed)
+    return compare_rates(before.edits, after.edits, before.units, unit.groups)
 
 
 def as_json(difference: Difference, unit: str) -> dict[str, Any]:
@@ -114,13 +114,11 @@ def as_json(difference: Difference, unit: str) -> dict[str, Any]:
     }
 
 
-def make_sentence(
-    difference: Difference, unit: str, note: str = "", metric: str = "WER", has_units: bool = True
-) -> str:
+def make_sentence(difference: Difference, unit: str, note: str = "", has_units: bool = True) -> str:
     """As in "WER 12.4 → 8.1, 35 % fewer errors, certain at 95 % (200 clips)"; rates in percent."""
     if not has_units:
-        return f"{metric}: the references hold no words, so there is nothing to compare"
-    rates = f"{metric} {' → '.join(say_rates(difference.before, difference.after))}"
+        return "WER: the references hold no words, so there is nothing to compare"
+    rates = f"WER {' → '.join(say_rates(difference.before, difference.after))}"
     counted = say_count(difference.units, unit)
     end = f"; {note}" if note else ""
     if difference.certain:

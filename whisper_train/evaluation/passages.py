@@ -9,6 +9,7 @@ import numpy as np
 from whisper_train.audio import SAMPLE_RATE, Waveform
 from whisper_train.data.index import Index, shorten
 from whisper_train.data.read import AudioReader
+from whisper_train.evaluation.words import join_texts
 
 PAUSE_SECONDS = 0.5  # between joined clips
 PROBE_LENGTHS = (0.25, 0.5, 1.0)  # of the model's window
@@ -85,7 +86,7 @@ class JoinedClips:
                 "clip": f"{rows[0]['id']} and the next {len(rows) - 1}",
                 "position": number,
                 "parts": list(self.groups[number]),
-                "reference": " ".join(row["text"] for row in rows),
+                "reference": join_texts([row["text"] for row in rows]),
                 **{name: rows[0][name] for name in ("language", "speaker", "recording", "source")},
                 "seconds": round(self.seconds[number], 3),
             },

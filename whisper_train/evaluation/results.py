@@ -27,17 +27,23 @@ from whisper_train.run_folder import now
 FORMAT = 2
 TUNED, BASELINE = "tuned", "baseline"  # the model that is judged, and what it is compared with
 SHOWN_CONFUSIONS = 100
+QUESTION = ("set_digest", "task", "decoding", "chosen")  # in a header: what both models must have been asked
 
 
 def write_results(
-    folder: Path, *, normalizer: str, gates: Gates | None, names: Sequence[str] | None = None
+    folder: Path,
+    *,
+    normalizer: str,
+    gates: Gates | None,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Scores the evaluation folder's transcriptions into results.json and listen.jsonl; returns the results.
 
-    Sets come in the order of `names`, all of them without. Without `gates` nothing is judged, and `promoted` is null.
-    Raises UserError when there is nothing to score.
+    Sets come in the order of `names`, all of them without; of the models those of `labels`. Without `gates` nothing is
+    judged, and `promoted` is null. Raises UserError when there is nothing to score, or it does not belong together.
     """
-    results, listen = make_results(folder, normalizer, gates, names)
+    results, listen = make_results(folder, normalizer, gates, names, labels)
     with written_whole(folder / "listen.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(as_line(clip) for clip in listen)
     write_json(folder / "results.json", results)
@@ -45,10 +51,15 @@ def write_results(
 
 
 def make_results(
-    folder: Path, normalizer: str, gates: Gates | None, names: Sequence[str] | None = None
+    folder: Path,
+    normalizer: str,
+    gates: Gates | None,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results, and the clips whose transcripts are worth a listen."""
     files = find_transcriptions(folder)
+    files = {label: files[label] for label in labels or files if label in files}
     there = [name for name in files.get(TUNED, {}) if name not in (LONG_FORM_SET, SILENCE_SET)]
     order = [name for name in names or there if name in there]
     if not order:
@@ -65,7 +76,7 @@ def make_results(
         results["sets"][name], suspicious = set_result(read, normalizer)
         listen += [{"set": name, **clip} for clip in suspicious]
     tuned = headers[TUNED]
-    results |= {"job": tuned.get("job"), "language": tuned.get("language")}
+    results |= {key: tuned.get(key) for key in ("job", "language", "decoding", "versions")}
     results["base"] = headers.get(BASELINE, {}).get("model")
     results["models"] = {
         label: {"model": header.get("model"), "digest": header.get("model_digest")} for label, header in headers.items()
@@ -84,7 +95,9 @@ def file_figures(transcription: Transcription, normalizers: Sequence[str]) -> di
     """The rates of a single file under each of `normalizers`; without any, under those of its languages."""
     lines = transcription.lines
     names = normalizers or normalizers_for(languages_of(transcription))
-    scores = count_pairs([(line["reference"], line["hypothesis"]) for line in lines], names, os.cpu_count() or 1)
+    scores = count_pairs(
+        [(line["reference"], line["hypothesis"]) for line in lines], names, len(os.sched_getaffinity(0))
+    )
     by_normalizer = {name: {"version": VERSIONS[name], **rates(scored)} for name, scored in scores.items()}
     return {"clips": len(lines), "hallucination": hallucination(lines), "by_normalizer": by_normalizer}
 
@@ -107,7 +120,7 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
     lines, header = tuned.lines, tuned.header
     normalizers = list(dict.fromkeys([*normalizers_for(languages_of(tuned)), normalizer]))
     scores = {
-        label: count_pairs(aligned(transcription, lines), normalizers, os.cpu_count() or 1)
+        label: count_pairs(aligned(transcription, tuned), normalizers, len(os.sched_getaffinity(0)))
         for label, transcription in read.items()
     }
     unit = choose_unit(column(lines, "speaker"), within_source(lines, "recording"), within_source(lines, "clip"))
@@ -116,6 +129,7 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
     shown = {label: figures(scores[label], read[label].lines, normalizer, unit) for label in read}
     result = {
         "clips": len(lines),
+        "languages": languages_of(tuned),
         "seconds": round(sum(line.get("seconds") or 0.0 for line in lines), 3),
         "longest_seconds": max((line.get("seconds") or 0.0 for line in lines), default=0.0),
         "speakers": len(set(filter(None, column(lines, "speaker")))),
@@ -186,12 +200,15 @@ def rates(scored: Scored) -> dict[str, Any]:
     }
 
 
-def aligned(transcription: Transcription, lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(reference, hypothesis) of each clip; raises UserError when the models were not given the same clips."""
-    if any(column(transcription.lines, name) != column(lines, name) for name in ("clip", "reference")):
+def aligned(transcription: Transcription, tuned: Transcription) -> list[tuple[str, str]]:
+    """(reference, hypothesis) of each clip; raises UserError when the models were not asked the same."""
+    lines, header = tuned.lines, tuned.header
+    same_clips = all(column(transcription.lines, name) == column(lines, name) for name in ("clip", "reference"))
+    same_way = all(transcription.header.get(key) == header.get(key) for key in QUESTION)
+    if not (same_clips and same_way):
         label = transcription.header.get("label")
         raise UserError(
-            f"{transcription.header.get('set')}: {label} and {TUNED} transcribed other clips; evaluate again"
+            f"{header.get('set')}: {label} and {TUNED} transcribed other clips, or otherwise; evaluate again"
         )
     return [(line["reference"], line["hypothesis"]) for line in transcription.lines]
 

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from whisper_train.children import end_with_parent
@@ -46,6 +47,17 @@ def visible_gpus(machine: Machine, environment: Mapping[str, str]) -> list[str]:
     return named.split(",")[:count]
 
 
+def ended(workers: "list[subprocess.Popen[bytes]]") -> Iterator[tuple[int, int]]:
+    """Number and status of each worker as it ends: one that fails is not to wait for the others."""
+    running = dict(enumerate(workers))
+    while running:
+        for share, worker in list(running.items()):
+            if (status := worker.poll()) is not None:
+                del running[share]
+                yield share, status
+        time.sleep(0.1)
+
+
 def run_workers(task: ModelTask, gpus: list[str], environment: Mapping[str, str], plan: Path) -> None:
     workers = []
     try:
@@ -63,8 +75,8 @@ def run_workers(task: ModelTask, gpus: list[str], environment: Mapping[str, str]
                 preexec_fn=end_with_parent,  # noqa: PLW1509
             )
             workers.append(worker)
-        for share, worker in enumerate(workers):
-            if status := worker.wait():
+        for share, status in ended(workers):
+            if status:
                 raise RunFailed(
                     f"a process of the evaluation failed (number {share}, status {status}); its own message is above;"
                     " started again, the evaluation goes on where it was"

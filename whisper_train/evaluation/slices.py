@@ -61,7 +61,7 @@ def find_parts(clips: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> di
         values = {
             "duration": name_duration(clip.get("seconds")),
             "speaker": clip.get("speaker"),
-            "source": None if source is None else sources[source],
+            "source": sources[source] if isinstance(source, int) and 0 <= source < len(sources) else None,
         }
         for kind, value in values.items():
             if value:

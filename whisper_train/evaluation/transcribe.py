@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.data.dataset import shielded
 from whisper_train.evaluation.passages import Passages
-from whisper_train.evaluation.words import UNSPACED_CHARACTER
+from whisper_train.evaluation.words import join_texts
 from whisper_train.job import Job
 from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
@@ -114,6 +114,8 @@ def transcribe(
             unheard = item["waveform"] is None
             part = 0.0 if unheard else spent * len(item["waveform"]) / audio
             text = {"hypothesis": "" if unheard else next(texts), "compute_seconds": round(part, 4)}
+            if unheard:
+                text["unreadable"] = True
             lines.append({**item["line"], **text})
         yield lines
 
@@ -157,15 +159,6 @@ def transcribe_long(
         join_texts([processor.decode(segment["tokens"], skip_special_tokens=True) for segment in segments])
         for segments in found["segments"]
     ]
-
-
-def join_texts(texts: Sequence[str]) -> str:
-    """Segments as one text. OpenAI's models begin each with a space; a tuned one does as it was taught."""
-    joined = ""
-    for text in (text.strip() for text in texts):
-        unspaced = joined and text and UNSPACED_CHARACTER.match(joined[-1]) and UNSPACED_CHARACTER.match(text[0])
-        joined += text if not joined or unspaced else f" {text}"
-    return joined.strip()
 
 
 def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:

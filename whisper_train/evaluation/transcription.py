@@ -59,7 +59,7 @@ def gather_parts(path: Path, header: Mapping[str, Any]) -> set[int]:
     """
     lines: dict[int, str] = {}
     for part in find_parts(path):
-        with part.open(encoding="utf-8") as file:
+        with part.open(encoding="utf-8", errors="replace") as file:  # its last line may end within a letter
             first = parse(file.readline())
             if first is None or identity(first) != identity(header):
                 continue
@@ -86,17 +86,14 @@ def read_keys(path: Path) -> set[int]:
         return {json.loads(text)["position"] for text in file}
 
 
-def write_part(path: Path, share: int, header: Mapping[str, Any], batches: Iterable[list[dict[str, Any]]]) -> int:
-    """Adds each batch to this process's part as soon as it is there; returns the number of lines."""
-    count = 0
+def write_part(path: Path, share: int, header: Mapping[str, Any], batches: Iterable[list[dict[str, Any]]]) -> None:
+    """Adds each batch to this process's part as soon as it is there."""
     with path.with_name(f"{path.name}.part-{share}").open("w", encoding="utf-8") as file:
         file.write(as_line(header))
         for lines in batches:
             file.write("".join(as_line(line) for line in lines))  # at once: a kill leaves whole batches
             file.flush()
             os.fsync(file.fileno())
-            count += len(lines)
-    return count
 
 
 def join_parts(path: Path, header: Mapping[str, Any]) -> None:
@@ -129,6 +126,8 @@ def read_transcription(path: Path) -> Transcription:
         for key in ("reference", "hypothesis"):
             if not isinstance(line.get(key), str):
                 raise UserError(f"{display(path)}:{number}: {key}: is missing or no text; each line needs it")
+        if not isinstance(line.get("seconds", 0.0), int | float):
+            raise UserError(f"{display(path)}:{number}: seconds: {line['seconds']!r}: must be a number")
         lines.append(line)
     if header.get("transcription", FORMAT) != FORMAT:
         raise UserError(f"{display(path)}:1: transcription: {header['transcription']}: is a format of another version")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from whisper_train.errors import RunFailed
 from whisper_train.evaluation.transcription import read_keys, write_part
 from whisper_train.exits import exits
 from whisper_train.paths import read_json, write_json
@@ -103,6 +104,11 @@ def telling(
     told = time.monotonic()
     count = done
     for lines in batches:
+        if unreadable := [line["clip"] for line in lines if line.get("unreadable")]:
+            raise RunFailed(
+                f"{what}: {unreadable[0]}: cannot be read any more, though it could when the data were audited;"
+                " when it is back, the same command goes on"
+            )
         yield lines
         count += len(lines) * processes
         if time.monotonic() - told > PROGRESS_SECONDS:

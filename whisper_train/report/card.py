@@ -182,12 +182,15 @@ def about_silence(results: dict[str, Any]) -> str:
 
 def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
     """By what procedure, with which versions."""
-    beams, length = job.training.get("generation_num_beams"), job.training.get("generation_max_length")
+    used = results.get("decoding") or {}
+    beams, length = used.get("beams"), used.get("max_length")
     decoding = f"{beams} beams" if beams else "as many beams as the model's own generation settings say"
     decoding += f", at most {length} tokens" if length else ""
     comparisons = [measured["comparison"] for measured in results["sets"].values() if measured.get("comparison")]
     units = " and ".join(dict.fromkeys(comparison["wer"]["unit"] for comparison in comparisons)) or "clip"
-    versions = ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in (results.get("versions") or run.get("versions") or {}).items()
+    )
     program = " ".join(part for part in ("whisper-train", run.get("version")) if part)
     commit = f", commit `{run['commit']}`" if run.get("commit") else ""
     return (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.evaluation.table import align
 from whisper_train.paths import read_json, written_whole
 from whisper_train.report.formats import MISSING, count, interval, limits, moment, number, percent, short
@@ -13,7 +14,6 @@ from whisper_train.report.page import REPORT, date_of
 from whisper_train.report.render import render
 
 LEADERBOARD = "leaderboard.html"
-VERSION = 2  # of results.json, the one that is read here
 COLUMNS = ("job", "WER", "95 % interval", "WER before", "base", "promoted", "date")
 
 
@@ -62,7 +62,7 @@ def collect(models: Path) -> Board:
         job = path.relative_to(models).parts[0]
         try:
             results = read_json(path)
-            if not isinstance(results, dict) or results.get("version") != VERSION:
+            if not isinstance(results, dict) or results.get("version") != FORMAT:
                 raise ValueError("was made by another version; evaluate again")
             board.rows += list(read_rows(path, models, results))
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -75,7 +75,7 @@ def read_rows(path: Path, models: Path, results: dict[str, Any]) -> Iterator[Row
     """A row per set and model, the baseline apart; raises ValueError, TypeError … when the results are damaged."""
     folder = models / path.relative_to(models).parts[0]
     own = path.parent.name == "evaluation"
-    judged = str(results.get("job") or folder.name) if own else str(results["models"]["tuned"]["model"])
+    judged = str(results.get("job") or folder.name) if own else str(results["models"][TUNED]["model"])
     report = path.with_name(REPORT)
     promoted = results.get("promoted")
     for name, result in results["sets"].items() if results.get("sets") else ():

@@ -29,6 +29,8 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         ]
         scored = count_pairs(gather(pairs), [job.evaluation.normalizer])[job.evaluation.normalizer]
         metrics = {"wer": scored.words.rate, "cer": scored.characters.rate}
+    if not short:
+        return metrics
     loader = DataLoader(
         Subset(clips, short[share[0] :: share[1]]),
         decoding.batch_size,
