@@ -4,7 +4,6 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 import torch
@@ -134,11 +133,13 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %
         options |= {"language": [item["language"] for item in batch], "task": decoding.task}
     half = HALF.get(decoding.precision) if device.type == "cuda" and dtype == torch.float32 else None
-    with torch.autocast("cuda", half) if half else nullcontext(), encoding_in_parts(model):
+    with torch.autocast("cuda", half) if half else nullcontext():
         if max(lengths) > extractor.n_samples:
             frames = torch.tensor(lengths, device=device) // extractor.hop_length
             heard = (torch.arange(features.shape[-1], device=device) < frames[:, None]).long()
             return transcribe_long(model, processor, features, heard, options)
+        if device.type == "cpu":
+            options["encoder_outputs"] = encode_in_parts(model, features)
         everything = torch.ones_like(features[:, 0], dtype=torch.long)  # what Whisper hears anyway; unsaid, it warns
         # Once: else it goes on after time stamps that nobody asked for, with other clips than were encoded or for ever.
         options["force_unique_generate_call"] = True
@@ -160,26 +161,10 @@ def transcribe_long(
     ]
 
 
-@contextmanager
-def encoding_in_parts(model: Any) -> Iterator[None]:
-    """Within the block the encoder takes a few clips at a time, on a processor; decoding gains by all of a batch.
-
-    Giving generate() `encoder_outputs` will not do: it takes them for the second window's too, where a text has one.
-    """
-    encoder = model.get_encoder()
-    whole = encoder.forward
-
-    @wraps(whole)  # generate() looks at its parameters
-    def in_parts(input_features: torch.Tensor, attention_mask: Any = None, **options: Any) -> BaseModelOutput:
-        parts = [whole(part, **options).last_hidden_state for part in torch.split(input_features, ENCODED_AT_ONCE)]
-        return BaseModelOutput(last_hidden_state=torch.cat(parts))
-
-    if model.device.type == "cpu":
-        encoder.forward = in_parts
-    try:
-        yield
-    finally:
-        encoder.forward = whole
+def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:
+    """What the encoder makes of `features`, a few clips at a time; decoding alone gains by larger batches there."""
+    parts = [model.get_encoder()(part).last_hidden_state for part in torch.split(features, ENCODED_AT_ONCE)]
+    return BaseModelOutput(last_hidden_state=torch.cat(parts))
 
 
 @contextmanager
