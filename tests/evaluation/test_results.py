@@ -96,6 +96,14 @@ def test_models_that_transcribed_other_clips_are_refused(folder: Path) -> None:
         results_of(folder)
 
 
+@pytest.mark.parametrize("asked", [{"decoding": {"beams": 5}}, {"task": "translate"}, {"set_digest": "e"}])
+def test_models_that_were_asked_otherwise_are_refused(folder: Path, asked: dict[str, Any]) -> None:
+    """An evaluation with other settings was killed between the two."""
+    write(folder, "baseline", "hard", lines_of(*TEXTS), **asked)
+    with pytest.raises(UserError, match="or otherwise; evaluate again"):
+        results_of(folder)
+
+
 def test_models_whose_clips_had_other_transcripts_are_refused(folder: Path) -> None:
     """A transcript was mended between the two."""
     lines = lines_of(*TEXTS)
