@@ -13,11 +13,13 @@ import soundfile
 import yaml
 
 from tests.conftest import TINY_ARCHITECTURE, MakeWav
+from tests.tiny import tiny_job
 from whisper_train.data.audit import REASONS
 from whisper_train.data.index import Index, shorten, write_index
-from whisper_train.data.prepare import fingerprint_of, prepare_data
+from whisper_train.data.prepare import fingerprint_of, prepare_data, set_fingerprint
 from whisper_train.errors import UserError
 from whisper_train.job import Job
+from whisper_train.job_data import Source
 from whisper_train.paths import read_json
 
 Line = tuple[str, str]  # file, text
@@ -339,3 +341,17 @@ def test_a_path_in_the_cache_is_found_where_the_cache_lies_now(place: Path) -> N
     there = pickle.loads(pickle.dumps(Index(place / "x.arrow", outside)))
     assert there[0]["audio"] == str(outside / "synthetic" / "1.flac")
     assert [there[1]["audio"], there[2]["audio"]] == audios[1:]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "0.txt"])
+def test_a_corrected_transcript_of_a_folder_is_noticed(place: Path, name: str) -> None:
+    """The folder itself keeps its time when a file in it is written anew."""
+    folder = place / "clips"
+    folder.mkdir()
+    (folder / name).write_text("audio,text\n0.wav,the old text\n")
+    job = Job.model_validate({**tiny_job(), "name": "tiny"})
+    source = Source(folder=str(folder))
+    before = set_fingerprint(job, [source])
+    assert set_fingerprint(job, [source]) == before
+    (folder / name).write_text("audio,text\n0.wav,the right text\n")
+    assert set_fingerprint(job, [source]) != before

@@ -158,3 +158,21 @@ def test_clips_are_joined_for_the_long_form_gate_and_again_when_it_asks_for_othe
         assert "transcribing" not in run_cli("eval", path, *words).output
     result = run_cli("train", path, "--set", "gates.long_form.seconds=31", "--set", "gates.long_form.max_worse=3000")
     assert "transcribing" not in result.output, "a changed limit needs no other recordings"
+
+
+def test_audio_that_vanished_ends_the_evaluation_until_it_is_back(
+    base: Path, make_wav: MakeWav, run_cli: RunCli
+) -> None:
+    """Empty texts would make a model as bad as can be, and the other one certainly better."""
+    (source,) = write_manifest(make_wav, base / "mounted.jsonl", [{}, {}, {}])
+    job = eval_only(base, [source], "mounted")
+    assert run_cli("eval", job).exit_code == 0
+    there, gone = base / "mounted-1.wav", base / "elsewhere.wav"
+    there.rename(gone)
+    shutil.rmtree(base / "models" / "mounted" / "evaluation" / "transcriptions")
+    lost = run_cli("eval", job)
+    assert lost.exit_code == 1
+    assert "mounted-1.wav: cannot be read any more" in lost.output
+    gone.rename(there)
+    assert run_cli("eval", job).exit_code == 0
+    assert len(read_lines(base / "models" / "mounted" / "evaluation", "tuned", "held-out")) == 3

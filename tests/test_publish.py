@@ -108,6 +108,19 @@ def test_results_that_say_nothing_are_refused(
     assert hub.committed == []
 
 
+def test_a_verdict_by_other_gates_or_not_of_the_run_itself_is_none(
+    hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder
+) -> None:
+    changed = run_cli("publish", finished, "--set", "gates.wer=0.01", "--yes")
+    assert changed.exit_code == 2
+    assert "gates: have changed since it was judged" in changed.output
+    folder.update(status="gate missed")  # whatever results.json says, as after `score` by other rules
+    refused = run_cli("publish", finished, "--yes")
+    assert refused.exit_code == 2
+    assert "is not promoted" in refused.output
+    assert hub.committed == []
+
+
 def test_results_of_other_weights_are_refused(hub: Hub, run_cli: RunCli, finished: Path, folder: RunFolder) -> None:
     from whisper_train.model import files_digest
 

@@ -86,3 +86,32 @@ def test_hallucination_is_judged_where_it_is_worst_and_in_silence() -> None:
     assert (share["set"], share["measured"], share["met"]) == ("other", 0.02, False)
     assert (silence["measured"], silence["met"]) == (12.5, False)
     assert "12.5 words a minute" in silence["sentence"]
+
+
+def test_exactly_half_a_point_is_allowed_whatever_floats_make_of_it() -> None:
+    gates = Gates.model_validate({"retention": {"max_loss": 0.005}})
+    verdict = only(gates, results(first=measured(0.5, 0.5), other=measured(0.014, 0.009)))
+    assert verdict["met"], "0.014 - 0.009 is 0.005000000000000001"
+
+
+def test_a_set_without_a_reference_word_meets_no_gate() -> None:
+    nothing = measured(0.0, 0.0, words=0)
+    gates = Gates.model_validate({"wer": 0.5, "retention": {}, "long_form": {}, "hallucination": {}})
+    judged = judge(gates, results(first=nothing, other=nothing, long_form=nothing))
+    assert [(gate["gate"], gate["met"]) for gate in judged[:4]] == [
+        ("wer", False),
+        ("retention", False),
+        ("long_form", False),
+        ("hallucination", False),
+    ]
+
+
+def test_languages_without_spaces_are_compared_by_characters() -> None:
+    rates = {"languages": ["zh"], "cer": 0.2}
+    chinese = measured(1.0, 1.0, **rates)
+    chinese["baseline"]["cer"] = 0.1
+    gates = Gates.model_validate({"retention": {"max_loss": 0.005}, "long_form": {}})
+    retention, long_form = judge(gates, results(first=measured(0.5, 0.5), other=chinese, long_form=chinese))
+    assert (retention["met"], long_form["met"]) == (False, False)
+    assert "CER 10.00 % → 20.00 %" in retention["sentence"]
+    assert "CER is 20.00 % after 10.00 %" in long_form["sentence"]

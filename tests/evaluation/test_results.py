@@ -90,7 +90,17 @@ def test_a_set_that_the_job_no_longer_has_is_no_result(folder: Path) -> None:
 
 def test_models_that_transcribed_other_clips_are_refused(folder: Path) -> None:
     write(folder, "baseline", "hard", lines_of(*TEXTS[:3]))
-    with pytest.raises(UserError, match="hard: baseline and tuned transcribed other clips; evaluate again"):
+    with pytest.raises(
+        UserError, match="hard: baseline and tuned transcribed other clips, or otherwise; evaluate again"
+    ):
+        results_of(folder)
+
+
+@pytest.mark.parametrize("asked", [{"decoding": {"beams": 5}}, {"task": "translate"}, {"set_digest": "e"}])
+def test_models_that_were_asked_otherwise_are_refused(folder: Path, asked: dict[str, Any]) -> None:
+    """An evaluation with other settings was killed between the two."""
+    write(folder, "baseline", "hard", lines_of(*TEXTS), **asked)
+    with pytest.raises(UserError, match="or otherwise; evaluate again"):
         results_of(folder)
 
 
@@ -99,7 +109,9 @@ def test_models_whose_clips_had_other_transcripts_are_refused(folder: Path) -> N
     lines = lines_of(*TEXTS)
     lines[2]["reference"] = "das Kind malt das Bild und lacht"
     write(folder, "baseline", "hard", lines)
-    with pytest.raises(UserError, match="hard: baseline and tuned transcribed other clips; evaluate again"):
+    with pytest.raises(
+        UserError, match="hard: baseline and tuned transcribed other clips, or otherwise; evaluate again"
+    ):
         results_of(folder)
 
 

@@ -111,3 +111,11 @@ def test_letters_stay_readable(file: Path) -> None:
     join_parts(file, HEADER)
     assert "Köln, Île, 東京" in file.read_text(encoding="utf-8")
     assert json.loads(file.read_text(encoding="utf-8").splitlines()[1])["hypothesis"] == "Köln, Île, 東京"
+
+
+def test_a_part_that_ends_within_a_letter_is_gone_on_from(file: Path) -> None:
+    gather_parts(file, HEADER)
+    write_part(file, 0, HEADER, [[line(0)]])
+    with (file.parent / "hard.jsonl.part-0").open("ab") as part:
+        part.write('{"clip": "1.wav", "reference": "grün'.encode()[:-2])
+    assert gather_parts(file, HEADER) == {0}

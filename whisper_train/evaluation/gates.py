@@ -16,7 +16,7 @@ def judge(gates: Gates, results: Mapping[str, Any], names: Sequence[str] = ()) -
     `names` are the eval sets that the job has, without them those of the results. What was not measured is not met.
     """
     sets = {name: one for name, one in results["sets"].items() if one.get("words", 1)}  # without a word: not measured
-    first, *others = names or [name for name in sets if name != LONG_FORM_SET]
+    first, *others = names or [name for name in results["sets"] if name != LONG_FORM_SET]
     judged = []
     if gates.wer is not None:
         judged.append(judge_wer(gates.wer, first, sets.get(first)))
