@@ -62,7 +62,7 @@ def test_a_run_ends_like_the_local_one_and_its_files_belong_to_the_caller(projec
         (project.base / name).mkdir()
         os.chown(project.base / name, USER, USER)
     output = project.make("train", f"EXP={job}", HOST_UID=str(USER), HOST_GID=str(USER))
-    assert "results in /models/both" in output
+    assert "report: /models/both" in output
     assert f"/models is {project.base}/models" in output
     paths = [path for name in ("cache", "models", "logs") for path in (project.base / name).rglob("*")]
     assert {path.stat().st_uid for path in paths} == {USER}
@@ -83,7 +83,7 @@ def test_run_json_names_image_digest_and_commit(project: Project, images: dict[s
 def test_what_an_ended_job_said_can_still_be_read(project: Project) -> None:
     job = write_job(project.base, "ended")
     project.make("train", f"EXP={job}")
-    assert "results in /models/ended" in project.make("logs", f"EXP={job}")
+    assert "report: /models/ended" in project.make("logs", f"EXP={job}")
     assert "ended " in project.make("ps")
     assert "had ended already, with status 0" in project.make("stop", f"EXP={job}")
 
@@ -98,7 +98,7 @@ def test_zero2_with_states_in_ram_uses_the_adam_that_was_compiled_ahead(project:
     job = write_job(project.base, "offload", machine={**machine, "dataloader_num_workers": 0})
     output = project.make("train", f"EXP={job}")
     assert "DeepSpeed ZeRO-2 with its compiled Adam in RAM" in output
-    assert "results in /models/offload" in output
+    assert "report: /models/offload" in output
 
 
 # Jobs that outlive the terminal.
@@ -128,13 +128,13 @@ def test_a_stopped_and_a_killed_job_go_on_to_the_same_weights(project: Project) 
     job = write_long_job(project.base)
     project.make("train", f"EXP={job}", "DETACH=1")
     wait_until(lambda: "step 20/" in project.log("long"))
-    assert "stopped; make train" in project.make("stop", f"EXP={job}")
+    assert "stopped; the same command" in project.make("stop", f"EXP={job}")
     assert project.facts("long")["status"] == "stopped"
     project.make("train", f"EXP={job}", "DETACH=1")
     wait_until(lambda: "step 200/" in project.log("long"))
     docker("kill", "--signal", "KILL", project.container("long"))
     wait_until(lambda: project.status("long") == "exited")
-    assert "results in" in project.make("train", f"EXP={job}")
+    assert "report: " in project.make("train", f"EXP={job}")
     assert project.log("long").count("resuming from checkpoint-") == 2
     whole = write_long_job(project.base, "whole")
     project.make("train", f"EXP={whole}")

@@ -64,7 +64,7 @@ def test_the_entrypoint_runs_the_job_that_was_sent_along(instance: str, images: 
     done = docker("run", "--name", NAME, "--network", "none", *settings(request), images["train"], *request["args"],
                   check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "results in /models/rented" in done.stdout
+    assert "report: /models/rented" in done.stdout
 
 
 def test_stop_when_done_says_when_it_cannot_stop_the_instance(
