@@ -67,28 +67,13 @@ def evaluate_named(
     directories = find_directories(environment)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     folder = run_folder(job, directories)
-    for name in sets:
-        if name not in job.data.eval:
-            raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+    check_sets(job, sets)
     sets = [name for name in job.data.eval if name in sets]  # the same question in whatever order
     whole = not models and not baseline and not sets and max_samples is None
-    if not models and not (folder.path / "config.json").is_file() and job.data.train:
-        raise UserError(
-            f"{job.name}: has no model yet in {display(folder.path)}; train it (make train EXP={job.name}), or name"
-            " another one (--model openai/whisper-small)"
-        )
-    if not models and not job.data.train and job.base == "new":
-        raise UserError(
-            f"{job.name}: data.train: is missing, and without it `base: new` is nothing to measure;"
-            " name a model (--model)"
-        )
-    state = folder.read()
-    status, saved = state.get("status"), state.get("kept")
-    if whole and (status in (RUNNING, STOPPED, FAILED) or (status == TRAINED and not saved)):
-        raise UserError(
-            f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
-            f" (--model {display(folder.checkpoints)}/checkpoint-…)"
-        )
+    if not models:
+        check_model_is_there(job, folder)
+    if whole:
+        check_finished(job, folder)
     choose_gpus(job, environment)
     make_directory(directories.cache, named_by="CACHE_DIR")
     make_directory(folder.path, named_by="MODEL_DIR")
@@ -108,6 +93,37 @@ def evaluate_named(
         page = write_page(place, results, directories.cache)
         say(f"{make_table(results)}\nreport: {display(page)}")
     return EXIT_DONE
+
+
+def check_sets(job: Job, sets: Sequence[str]) -> None:
+    for name in sets:
+        if name not in job.data.eval:
+            raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+
+
+def check_model_is_there(job: Job, folder: RunFolder) -> None:
+    """Raises UserError when the job has no model of its own to evaluate."""
+    if job.data.train and not (folder.path / "config.json").is_file():
+        raise UserError(
+            f"{job.name}: has no model yet in {display(folder.path)}; train it (make train EXP={job.name}), or name"
+            " another one (--model openai/whisper-small)"
+        )
+    if not job.data.train and job.base == "new":
+        raise UserError(
+            f"{job.name}: data.train: is missing, and without it `base: new` is nothing to measure;"
+            " name a model (--model)"
+        )
+
+
+def check_finished(job: Job, folder: RunFolder) -> None:
+    """Raises UserError for a run that is to go on: the model that lies there is none, or an older one."""
+    state = folder.read()
+    status, saved = state.get("status"), state.get("kept")
+    if status in (RUNNING, STOPPED, FAILED) or (status == TRAINED and not saved):
+        raise UserError(
+            f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
+            f" (--model {display(folder.checkpoints)}/checkpoint-…)"
+        )
 
 
 def as_trained(job: Job, folder: RunFolder) -> Job:

@@ -8,19 +8,20 @@ from whisper_train.evaluation.hallucination import has_loop, is_too_long
 from whisper_train.evaluation.results import find_transcriptions
 from whisper_train.evaluation.transcription import read_header
 from whisper_train.job import Job
-from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
+from whisper_train.job_data import LONG_FORM_SET
 from whisper_train.paths import read_json
 from whisper_train.report.card import write_card
 from whisper_train.report.page import write_report
 from whisper_train.report.tensorboard import write_scores
 from whisper_train.run_folder import RunFolder
+from whisper_train.training.arguments import report_to
 from whisper_train.training.checkpoints import find_newest
 
 
 def write_run_reports(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path) -> Path:
     """Writes report, card and TensorBoard's scores of a run; returns the report."""
     run = folder.read()
-    if "tensorboard" in str(job.training.get("report_to")):
+    if "tensorboard" in report_to(job):
         write_scores(folder.logs, job, results, run.get("steps", 0))
     write_card(job, folder)
     return write_page(folder.evaluation, results, cache, folder)
@@ -30,9 +31,9 @@ def write_page(place: Path, results: Mapping[str, Any], cache: Path, folder: Run
     """Writes the report of the evaluation in `place`; with what is known of the run in `folder`."""
     files = [
         path
-        for sets in find_transcriptions(place).values()
+        for label, sets in find_transcriptions(place).items()
         for name, path in sets.items()
-        if name not in (SILENCE_SET, LONG_FORM_SET)
+        if label in results["models"] and name in results["sets"] and name != LONG_FORM_SET
     ]
     headers = [read_header(path) for path in files]
     audit = folder.data / "audit.json" if folder else place / "data" / "audit.json"
