@@ -236,3 +236,8 @@ def make_evaluation(folder: Path, cache: Path, clips: int = 60, baseline: bool =
 def mark_repetition(clip: Any) -> list[str]:
     """A stand-in for the scores' own definition of a hallucination."""
     return ["loop"] if clip["hypothesis"].count("und dann") > 5 else []
+
+
+def find_transcriptions(folder: Path) -> list[Path]:
+    """The transcription files of the evaluation folder `folder`."""
+    return sorted((folder / "transcriptions").glob("*/*.jsonl"))

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.fixtures import clip_line, make_audit, make_evaluation, make_history, make_run, write_transcription
+from tests.report.fixtures import (
+    clip_line,
+    find_transcriptions,
+    make_audit,
+    make_evaluation,
+    make_history,
+    make_run,
+    write_transcription,
+)
 from whisper_train.report.leaderboard import write_leaderboard
 from whisper_train.report.page import write_report
-from whisper_train.report.transcriptions import find_transcriptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS: tuple[str, ...] = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")

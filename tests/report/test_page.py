@@ -9,6 +9,7 @@ import pytest
 
 from tests.report.fixtures import (
     clip_line,
+    find_transcriptions,
     hear_badly,
     make_audit,
     make_evaluation,
@@ -23,7 +24,6 @@ from tests.report.fixtures import (
 from tests.report.pages import Page
 from whisper_train.errors import UserError
 from whisper_train.report.page import write_report
-from whisper_train.report.transcriptions import find_transcriptions
 
 SECTIONS = ("gates", "results", "curves", "slices", "confusions", "worst", "listen", "data", "measured")
 

@@ -12,8 +12,8 @@ from typing import Any
 import datasets
 import evaluate  # type: ignore[import-untyped]
 
-from whisper_train.evaluation.normalize import VERSIONS, make_normalizer
-from whisper_train.evaluation.score import count_errors
+from whisper_train.evaluation.normalize import VERSIONS
+from whisper_train.evaluation.score import count_pairs, rates
 
 DESCRIPTION = "Word and character errors over the whole corpus, of texts normalized by a named normalizer."
 INPUTS = """
@@ -60,18 +60,5 @@ class SpeechErrors(evaluate.Metric):  # type: ignore[misc]
         super()._finalize()
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        normalize = make_normalizer(self.normalizer)
-        hypotheses = [normalize(text) for text in predictions]
-        said = [normalize(text) for text in references]
-        words = count_errors(said, hypotheses, "word")
-        return {
-            "wer": words.rate,
-            "cer": count_errors(said, hypotheses, "character").rate,
-            "mer": words.mer,
-            "wil": words.wil,
-            "hits": int(words.hits.sum()),
-            "substitutions": int(words.substitutions.sum()),
-            "deletions": int(words.deletions.sum()),
-            "insertions": int(words.insertions.sum()),
-            "words": int(words.units.sum()),
-        }
+        pairs = list(zip(references, predictions, strict=True))
+        return rates(count_pairs(pairs, [self.normalizer])[self.normalizer])

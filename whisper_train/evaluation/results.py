@@ -15,7 +15,7 @@ from whisper_train.evaluation.contamination import suspicious_clips
 from whisper_train.evaluation.gates import judge
 from whisper_train.evaluation.hallucination import find_hallucinations, heard_in_silence
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
-from whisper_train.evaluation.score import Scored, count_pairs
+from whisper_train.evaluation.score import Scored, count_pairs, rates
 from whisper_train.evaluation.slices import slice_scores
 from whisper_train.evaluation.transcription import Transcription, as_line, read_transcription
 from whisper_train.job import Gates
@@ -183,21 +183,6 @@ def hallucination(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def silence(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return heard_in_silence(column(lines, "hypothesis"), [line["seconds"] for line in lines])
-
-
-def rates(scored: Scored) -> dict[str, Any]:
-    words = scored.words
-    return {
-        "wer": words.rate,
-        "cer": scored.characters.rate,
-        "mer": words.mer,
-        "wil": words.wil,
-        "words": int(words.units.sum()),
-        "hits": int(words.hits.sum()),
-        "substitutions": int(words.substitutions.sum()),
-        "deletions": int(words.deletions.sum()),
-        "insertions": int(words.insertions.sum()),
-    }
 
 
 def aligned(transcription: Transcription, tuned: Transcription) -> list[tuple[str, str]]:

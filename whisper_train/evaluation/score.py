@@ -138,6 +138,22 @@ def join_scores(parts: Iterable[dict[str, "Scored"]], normalizers: Sequence[str]
     }
 
 
+def rates(scored: "Scored") -> dict[str, Any]:
+    """The corpus rates, as fractions, and the sums they are made of."""
+    words = scored.words
+    return {
+        "wer": words.rate,
+        "cer": scored.characters.rate,
+        "mer": words.mer,
+        "wil": words.wil,
+        "hits": int(words.hits.sum()),
+        "substitutions": int(words.substitutions.sum()),
+        "deletions": int(words.deletions.sum()),
+        "insertions": int(words.insertions.sum()),
+        "words": int(words.units.sum()),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Hits and errors per clip, arrays of shape (clips,), int64; the rates are those of the corpus.

@@ -57,8 +57,3 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def open_transcription(path: Path) -> Transcription:
     first = next(read_lines(path), {})
     return Transcription(path, first if "transcription" in first else {})
-
-
-def find_transcriptions(folder: Path) -> list[Path]:
-    """The transcription files of the evaluation folder `folder`."""
-    return sorted((folder / "transcriptions").glob("*/*.jsonl"))
