@@ -32,7 +32,15 @@ class SpecAugment(Strict):
 
 
 class Model(Strict):
-    freeze_encoder: bool = False
+    freeze: list[str] = Field(
+        default_factory=list, description="parts that stay as they are: encoder, decoder.layers.0-3, encoder.conv …"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the learning rate of a layer as a factor of that of the one above it; null: one rate",
+    )
     dropout: Fraction | None = Field(None, description="null: the base's own")
     lora: Lora | None = None
     spec_augment: SpecAugment | None = None
@@ -62,6 +70,13 @@ class Architecture(Strict):
         return self
 
 
+class LongFormSet(Strict):
+    """Clips of the first eval set joined to long recordings, transcribed by Whisper's sequential decoding."""
+
+    minutes: float = Field(10, gt=0, description="how much of the first eval set is joined")
+    seconds: float = Field(60, gt=MAX_WINDOW_SECONDS, description="length of a joined recording, about")
+
+
 class Evaluation(Strict):
     normalizer: Literal["raw", "whisper-basic", "whisper-english", "german", "french"] = Field(
         "whisper-basic", description="applied to reference and hypothesis"
@@ -69,6 +84,7 @@ class Evaluation(Strict):
     clips_during_training: int | None = Field(
         None, gt=0, description="evaluate on this many during training; null: all"
     )
+    long_form: LongFormSet | None = Field(None, description="null: measured only where gates.long_form asks for it")
 
 
 class Retention(Strict):
@@ -79,11 +95,16 @@ class Retention(Strict):
 
 
 class LongForm(Strict):
-    """Clips joined to long recordings, transcribed by Whisper's sequential long-form decoding."""
+    """On long recordings (evaluation.long_form)."""
 
-    max_worse: float = Field(0.1, ge=0, description="of the baseline's WER there: 0.1 allows 10 % more errors")
-    minutes: float = Field(10, gt=0, description="how much of the first eval set is joined")
-    seconds: float = Field(60, gt=MAX_WINDOW_SECONDS, description="length of a joined recording, about")
+    max_worse: float | None = Field(0.1, ge=0, description="than the baseline there: 0.1 allows 10 % more errors")
+    max_worse_than_clips: float | None = Field(None, ge=0, description="than the model's own clips, one by one")
+
+    @model_validator(mode="after")
+    def check(self) -> "LongForm":
+        if self.max_worse is None and self.max_worse_than_clips is None:
+            raise ValueError("max_worse: is null, and so is max_worse_than_clips: nothing to judge; give one of them")
+        return self
 
 
 class Hallucination(Strict):
@@ -106,6 +127,16 @@ class Gates(Strict):
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{value:g}: give a fraction between 0 and 1; {value:g} % is {value / 100:g}")
         return value
+
+
+class Averaging(Strict):
+    """Weights between the base's and the tuned model's (WiSE-FT; Wortsman et al. 2022, arXiv:2109.01903)."""
+
+    weights: list[Fraction] = Field(
+        default_factory=lambda: [0.25, 0.5, 0.75, 1.0], min_length=1, description="of the tuned model: those tried"
+    )
+    clips: int | None = Field(200, gt=0, description="of each eval set that the choice is made on; null: all")
+    max_loss: Fraction = Field(0.005, description="of WER that no other set may lose, as a fraction")
 
 
 class Card(Strict):
@@ -156,6 +187,7 @@ class Job(Strict):
     data: Data
     model: Model = Model()
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    averaging: Averaging | None = Field(None, description="null: the tuned model as it is")
     evaluation: Evaluation = Evaluation()
     gates: Gates = Gates()
     card: Card = Card()
@@ -181,14 +213,19 @@ class Job(Strict):
 
     def check_gates(self) -> None:
         retention = self.gates.retention
+        long_form = self.gates.long_form
         needs_baseline = {
             "significant": self.gates.significant,
             "retention": retention,
-            "long_form": self.gates.long_form,
+            "long_form": long_form and long_form.max_worse is not None,
         }
         asked = [name for name, gate in needs_baseline.items() if gate]
         if not self.data.train and self.gates != Gates():
             raise ValueError("gates: judge what a job trains, and data.train is missing; leave them out (gates: null)")
+        if self.averaging and self.base == "new":
+            raise ValueError(
+                "averaging: is between the base and the tuned model, and `base: new` has none; leave it out"
+            )
         if asked and self.base == "new":
             raise ValueError(f"gates.{asked[0]}: compares with the base, and `base: new` has none; leave it out")
         for name in retention.sets or [] if retention else []:

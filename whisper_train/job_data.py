@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from whisper_train.job_augment import Augment
 from whisper_train.languages import LANGUAGES, find_language
 from whisper_train.strict import Fraction, Name, Strict
 
@@ -61,6 +62,7 @@ class Source(Strict):
     slice_columns: list[str] | None = Field(None, description="by what results are told apart: accent, noise …")
     language: str | None = Field(None, description="if it differs from the job's")
     weight: float = Field(1.0, gt=0, le=100, description="how many times an epoch shows each clip")
+    augment: Augment | None = Field(None, description="null: in training data.augment, in evaluation none; {}: none")
 
     @property
     def kind(self) -> str:
@@ -98,8 +100,41 @@ class Source(Strict):
 SOURCE_KINDS = ("hub", "manifest", "folder", "common_voice", "parquet", "synthetic")
 
 
+class Windows(Strict):
+    """What the encoder sees in training: consecutive clips of one speaker joined, as in a long recording."""
+
+    joined: Fraction = Field(1.0, description="share of the clips that are joined to those beside them")
+    timestamps: Fraction = Field(0.5, description="share of the joined windows that are learned with timestamps")
+    prompts: Fraction = Field(0.2, description="share of the joined windows that get the text before as a prompt")
+    pause_seconds: tuple[float, float] = Field((0.2, 1.0), description="between clips: a range, drawn for each")
+
+    @model_validator(mode="after")
+    def check(self) -> "Windows":
+        low, high = self.pause_seconds
+        if not 0 <= low <= high <= 10:
+            raise ValueError(f"pause_seconds: [{low:g}, {high:g}]: give [low, high] within 0 to 10")
+        return self
+
+
+class Replay(Strict):
+    """What the model knows already, mixed in so that it is not forgotten."""
+
+    share: float = Field(0.2, gt=0, lt=1, description="of the clips that an epoch shows")
+    earlier: bool = Field(True, description="the training data of the jobs that this one builds on")
+    sources: list[Source] = Field(default_factory=list, description="other data, as of other languages")
+
+    @model_validator(mode="after")
+    def check(self) -> "Replay":
+        if not self.earlier and not self.sources:
+            raise ValueError("sources: is empty and earlier is false: nothing to replay; name one of them")
+        return self
+
+
 class Data(Strict):
     train: list[Source] = Field(default_factory=list, description="none: the job can be evaluated only")
+    augment: Augment | None = Field(None, description="for the training clips of every source that says nothing else")
+    windows: Windows | None = Field(None, description="null: each clip by itself")
+    replay: Replay | None = None
     eval: dict[Name, list[Source]] = Field(min_length=1, description="sets by name; the first one picks the best model")
     max_seconds: float = Field(MAX_WINDOW_SECONDS, gt=0, le=MAX_WINDOW_SECONDS)
     max_dropped_fraction: Fraction = Field(0.05, description="more clips dropped by the audit than this stops the run")
