@@ -9,7 +9,7 @@ from typing import Any
 from whisper_train.data.prepare import EvalSet, prepare_eval_data
 from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
-from whisper_train.evaluation.transcription import FORMAT, is_complete
+from whisper_train.evaluation.transcription import FORMAT, copy_transcription, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
@@ -39,6 +39,7 @@ class Request:
     folder: Path
     trained: Path  # the data folder of the job's run, which may not be there
     cache: Path
+    known: Sequence[Path] = ()  # folders of transcriptions that may hold what is asked for
 
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def plan_model(
         "device": device_name(),
         "versions": installed_versions(),
     }
-    tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
+    tasks = [task for task in list_tasks(request, model, sets, facts) if not is_there(task, request.known)]
     if model.place == str(request.trained.parent):  # another model has not seen what this job trained on
         tasks = [with_contamination(task, request) if task.name in sets else task for task in tasks]
     return ModelTask(
@@ -111,6 +112,18 @@ def plan_model(
         processes=processes,
         sets=tasks,
     )
+
+
+def is_there(task: SetTask, known: Sequence[Path]) -> bool:
+    """Whether the set is transcribed, be it by another evaluation that asked the same model the same: it is copied."""
+    file = Path(task.file)
+    if is_complete(file, task.header):
+        return True
+    for folder in known:
+        if is_complete(folder / file.name, task.header):
+            copy_transcription(folder / file.name, file, {key: task.header[key] for key in ("label", "model")})
+            return True
+    return False
 
 
 def device_name() -> str:
