@@ -25,6 +25,7 @@ class EvalModel:
     place: str
     revision: str | None = None
     key: str = "base"  # where the user named it
+    digest: str | None = None  # where it is known without the files; see model_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +147,7 @@ def list_tasks(
         )
         return SetTask(
             name=name,
-            file=str(request.folder / "transcriptions" / model.label / f"{name}.jsonl"),
+            file=str(transcription_file(request, model, name)),
             header={**facts, "set": name, "chosen": chosen, "audio_columns": columns, **known},
             index=str(eval_set.index) if eval_set else None,
             columns=columns,
@@ -163,6 +164,11 @@ def list_tasks(
         joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
+
+
+def transcription_file(request: Request, model: EvalModel, name: str) -> Path:
+    """Where the transcription of the set `name` by `model` lies."""
+    return request.folder / "transcriptions" / model.label / f"{name}.jsonl"
 
 
 def with_contamination(task: SetTask, request: Request) -> SetTask:
@@ -189,6 +195,8 @@ def model_digest(model: EvalModel) -> str:
     """What tells the weights and settings of a model from any other's: a hash of its files, or the hub's commit."""
     from whisper_train.model import files_digest, load_config
 
+    if model.digest:
+        return model.digest
     if Path(model.place).is_dir():
         return files_digest(Path(model.place))
     commit = getattr(load_config(model.place, revision=model.revision), "_commit_hash", None)

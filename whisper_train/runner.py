@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from whisper_train.averaging.settle import settle_model
 from whisper_train.chains.load import load_chain
 from whisper_train.chains.states import asks_for_more
 from whisper_train.data.index import Index
@@ -147,10 +148,7 @@ def finish(
     job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
     """Saves the model of a trained run and evaluates it; returns the status that its gates leave it with."""
-    if not folder.read().get("kept"):
-        from whisper_train.training.run import save_best
-
-        save_best(job, folder, base_of(job, folder, directories), say)
+    settle_model(job, folder, base_of(job, folder, directories), directories, environment, say)
     return evaluate_run(job, folder, directories, environment, say)
 
 
@@ -161,9 +159,12 @@ def base_of(job: Job, folder: RunFolder, directories: Directories) -> str:
 
 
 def finish_again(job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str]) -> str:
-    """What is left to do for a finished run whose job is started again: evaluate what changed, push what was not."""
+    """What is left to do for a finished run whose job is started again: average and evaluate what changed, and push.
+
+    Nothing is done where nothing changed.
+    """
     with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm():
-        status = evaluate_run(job, folder, directories, environment, print_line)
+        status = finish(job, folder, directories, environment, print_line)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)

@@ -50,9 +50,10 @@ def test_it_stays_when_a_base_goes_and_tells_when_one_changed(here: Path, run_cl
     before = run_cli("lineage", "second").output
     weights = here / "models" / "first" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
-    assert "note: first was made again since; second comes from the weights named above" in run_cli(
-        "lineage", "second"
-    ).output
+    assert (
+        "note: first was made again since; second comes from the weights named above"
+        in run_cli("lineage", "second").output
+    )
     shutil.rmtree(here / "models" / "first")
     assert run_cli("lineage", "second").output == f"{before}note: models/first is not there any more\n"
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from whisper_train.averaging.state import is_settled
 from whisper_train.chains.inputs import evaluation_inputs, learning_inputs
 from whisper_train.evaluate_job import EVALUATION_KEYS, LENGTH_KEYS
 from whisper_train.job import Job
@@ -21,6 +22,7 @@ class State(StrEnum):
     DONE = "done"
     GATE_MISSED = "gate missed"
     EVALUATE = "to evaluate"
+    AVERAGE = "to average"
     UNFINISHED = "unfinished"
     STALE = "stale"
     NEW = "to train"
@@ -69,6 +71,8 @@ def compare(job: Job, folder: RunFolder, directories: Directories, before: Stage
         return State.STALE, reason
     if run.get("status") not in (DONE, GATE_MISSED) or asks_for_more(job, folder):
         return State.UNFINISHED, more_to_do(job, folder, run)
+    if not is_settled(job, run):
+        return State.AVERAGE, "averaging has changed"
     if run.get("evaluated") != evaluation_inputs(job, folder.path):
         return State.EVALUATE, "what it is measured on or by has changed"
     return (State.DONE, "") if run["status"] == DONE else (State.GATE_MISSED, "")
