@@ -163,7 +163,7 @@ def finish_again(job: Job, folder: RunFolder, directories: Directories, environm
 
     Nothing is done where nothing changed.
     """
-    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm():
+    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
         status = finish(job, folder, directories, environment, print_line)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
