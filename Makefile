@@ -5,6 +5,7 @@ SHELL := /bin/bash
 RUN = $(shell . docker/host.sh && read_env && printf '%s' "$${RUN:-$$(choose_run)}")
 local := .venv/bin/whisper-train
 machine = $(if $(MACHINE),--machine $(MACHINE))
+beside = $(if $(BESIDE),--beside $(BESIDE))
 named = $(if $(EXP),,$(error EXP: name a job, as in: make $@ EXP=demo))
 # $(call where,<in a container>,<in .venv>)
 where = where=$(RUN); case $$where in docker) $(1) ;; local) requirements/install.sh run && $(2) ;; \
@@ -18,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train eval leaderboard check publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
+.PHONY: help train eval chain lineage leaderboard check publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -29,6 +30,12 @@ train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETA
 
 eval: ## measure a model on the job's sets, again or for the first time: EXP=demo [MACHINE=] [DETACH=1] [ARGS='--model … --max-samples 200']
 	@$(named)$(call where,docker/job.sh eval "$(EXP)" $(machine) $(ARGS),$(local) eval "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+
+chain: ## run a job after all it builds on, as far as missing or stale, with one table: EXP=demo-accents [BESIDE=demo-accents-plain] [DETACH=1] [ARGS=--plan]
+	@$(named)$(call where,docker/job.sh chain "$(EXP)" $(machine) $(beside) $(ARGS),$(local) chain "$(EXP)" $(machine) $(beside) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+
+lineage: setup ## print where a job's model comes from: EXP=demo
+	@$(named)$(local) lineage "$(EXP)" $(machine) $(ARGS)
 
 leaderboard: setup ## put every evaluated run beside the others, on a page and as a table
 	@$(local) leaderboard

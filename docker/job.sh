@@ -1,5 +1,5 @@
 #!/bin/bash
-# Jobs in containers: job.sh train|eval JOB [whisper-train's options], ps, logs JOB, stop JOB.
+# Jobs in containers: job.sh train|eval|chain JOB [whisper-train's options], ps, logs JOB, stop JOB.
 # DETACH=1 leaves a job to itself. Closing the terminal leaves it running too; Ctrl-C stops it after a checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -68,7 +68,7 @@ ensure_image() {
 }
 
 start() {
-  local service=$1 job=$2 name image volumes said
+  local verb=$1 service=${1/chain/train} job=$2 name image volumes said
   shift 2
   check_engine
   name=$(container_name "$job")
@@ -87,7 +87,7 @@ start() {
   if [ -n "$(state "$name")" ]; then docker rm "$name" >/dev/null; fi # it has ended; its run folder has all that matters
   # shellcheck disable=SC2086 # one volume a line
   said=$(IFS=$'\n' && compose run --detach --name "$name" --label "whisper-train.job=$(basename "$job" .yaml)" \
-    ${volumes:+$volumes} "$service" "$service" "$job" "$@" 2>&1) ||
+    ${volumes:+$volumes} "$service" "$verb" "$job" "$@" 2>&1) ||
     fail "$job: the container did not start (make doctor checks this machine): $said"
   say "running in container $name of $image; inside, /models is $MODEL_DIR"
   if [ "${DETACH:-}" = 1 ]; then
@@ -169,12 +169,12 @@ find_settings
 command=${1:-} job=${2:-}
 case $command in
   ps) list ;;
-  train | eval | logs | stop)
+  train | eval | chain | logs | stop)
     [ -n "$job" ] || fail "EXP: name a job, as in: make $command EXP=demo"
     case $command in
       logs) show_logs "$job" ;;
       stop) stop "$job" ;;
       *) shift && start "$command" "$@" ;;
     esac ;;
-  *) fail "job.sh: $command: no such command; there are train, eval, ps, logs, stop" ;;
+  *) fail "job.sh: $command: no such command; there are train, eval, chain, ps, logs, stop" ;;
 esac

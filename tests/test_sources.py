@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import MakeWav
 from whisper_train.data.clip import Clip
-from whisper_train.data.parquet import find_revision
+from whisper_train.data.parquet import find_revision, is_partial
 from whisper_train.data.read import AudioReader
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
@@ -318,3 +318,10 @@ def test_the_commit_of_a_hub_data_set_is_read_from_its_addresses() -> None:
     assert find_revision([f"hf://datasets/google/fleurs@{commit}/as_in/train/0000.parquet"]) == commit
     assert find_revision(["/data/fleurs/train.parquet"]) is None
     assert find_revision([]) is None
+
+
+def test_a_split_that_the_hub_has_converted_in_part_is_told_by_its_addresses() -> None:
+    copy = "hf://datasets/facebook/voxpopuli@0123456789abcdef0123456789abcdef01234567/fr"
+    assert is_partial(f"{copy}/partial-train/0000.parquet")
+    assert not is_partial(f"{copy}/validation/0000.parquet")
+    assert not is_partial("/data/voxpopuli/fr/partial-train/0000.parquet"), "what somebody has chosen to download"

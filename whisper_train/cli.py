@@ -80,6 +80,40 @@ def train(
     return train_named(str(job), machine, overrides, environment)
 
 
+@main.command()
+@click.argument("job")
+@job_options
+@click.option("--beside", metavar="JOB", help="another chain, run too and put beside this one in the table")
+@click.option("--plan", "only_plan", is_flag=True, help="show what there is and what would run, and run nothing")
+@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
+@exits
+def chain(
+    job: str, machine: str | None, overrides: tuple[str, ...], beside: str | None, only_plan: bool, detach: bool
+) -> int:
+    """Run JOB after the jobs it builds on, as far as they are missing or stale; each stage is measured on every set."""
+    from whisper_train.chains.run import run_chain
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    if detach:
+        return leave_to_itself(resolve(job, machine, overrides, environment)[0], environment)
+    return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
+
+
+@main.command()
+@click.argument("job")
+@job_options
+@exits
+def lineage(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
+    """Print where JOB's model comes from: every base back to the first, its data, and what it reached."""
+    from whisper_train.chains.lineage import show_lineage
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    click.echo(show_lineage(resolved, find_directories(environment)))
+
+
 @main.command("eval")
 @click.argument("job")
 @job_options

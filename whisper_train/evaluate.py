@@ -9,7 +9,7 @@ from typing import Any
 from whisper_train.data.prepare import EvalSet, prepare_eval_data
 from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
-from whisper_train.evaluation.transcription import FORMAT, is_complete
+from whisper_train.evaluation.transcription import FORMAT, copy_transcription, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
@@ -25,6 +25,7 @@ class EvalModel:
     place: str
     revision: str | None = None
     key: str = "base"  # where the user named it
+    digest: str | None = None  # where it is known without the files; see model_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class Request:
     folder: Path
     trained: Path  # the data folder of the job's run, which may not be there
     cache: Path
+    known: Sequence[Path] = ()  # folders of transcriptions that may hold what is asked for
 
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def plan_model(
         "device": device_name(),
         "versions": installed_versions(),
     }
-    tasks = [task for task in list_tasks(request, model, sets, facts) if not is_complete(Path(task.file), task.header)]
+    tasks = [task for task in list_tasks(request, model, sets, facts) if not is_there(task, request.known)]
     if model.place == str(request.trained.parent):  # another model has not seen what this job trained on
         tasks = [with_contamination(task, request) if task.name in sets else task for task in tasks]
     return ModelTask(
@@ -111,6 +113,18 @@ def plan_model(
         processes=processes,
         sets=tasks,
     )
+
+
+def is_there(task: SetTask, known: Sequence[Path]) -> bool:
+    """Whether the set is transcribed, be it by another evaluation that asked the same model the same: it is copied."""
+    file = Path(task.file)
+    if is_complete(file, task.header):
+        return True
+    for folder in known:
+        if is_complete(folder / file.name, task.header):
+            copy_transcription(folder / file.name, file, {key: task.header[key] for key in ("label", "model")})
+            return True
+    return False
 
 
 def device_name() -> str:
@@ -133,7 +147,7 @@ def list_tasks(
         )
         return SetTask(
             name=name,
-            file=str(request.folder / "transcriptions" / model.label / f"{name}.jsonl"),
+            file=str(transcription_file(request, model, name)),
             header={**facts, "set": name, "chosen": chosen, "audio_columns": columns, **known},
             index=str(eval_set.index) if eval_set else None,
             columns=columns,
@@ -150,6 +164,11 @@ def list_tasks(
         joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
+
+
+def transcription_file(request: Request, model: EvalModel, name: str) -> Path:
+    """Where the transcription of the set `name` by `model` lies."""
+    return request.folder / "transcriptions" / model.label / f"{name}.jsonl"
 
 
 def with_contamination(task: SetTask, request: Request) -> SetTask:
@@ -176,6 +195,8 @@ def model_digest(model: EvalModel) -> str:
     """What tells the weights and settings of a model from any other's: a hash of its files, or the hub's commit."""
     from whisper_train.model import files_digest, load_config
 
+    if model.digest:
+        return model.digest
     if Path(model.place).is_dir():
         return files_digest(Path(model.place))
     commit = getattr(load_config(model.place, revision=model.revision), "_commit_hash", None)

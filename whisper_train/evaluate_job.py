@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from whisper_train.averaging.state import is_settled
+from whisper_train.chains.inputs import evaluation_inputs
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import UserError
@@ -124,6 +126,11 @@ def check_finished(job: Job, folder: RunFolder) -> None:
             f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
             f" (--model {display(folder.checkpoints)}/checkpoint-…)"
         )
+    if not is_settled(job, state):
+        raise UserError(
+            f"{job.name}: averaging: has changed since its model was made; make train EXP={job.name} averages anew and"
+            " evaluates, without training"
+        )
 
 
 def as_trained(job: Job, folder: RunFolder) -> Job:
@@ -150,7 +157,8 @@ def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, 
     """Tells the results, writes what people read of them, and puts into the run what its gates make of it."""
     status = DONE if results["promoted"] else GATE_MISSED
     write_text(folder.path / "job.yaml", dump_job(job))
-    folder.update(status=status, promoted=results["promoted"], finished=now(), error=None)
+    evaluated = evaluation_inputs(job, folder.path)
+    folder.update(status=status, promoted=results["promoted"], finished=now(), error=None, evaluated=evaluated)
     page = write_run_reports(job, folder, results, cache)
     say(make_table(results))
     say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
@@ -206,7 +214,16 @@ def make_request(
         folder=place,
         trained=folder.data,
         cache=directories.cache,
+        known=known_transcriptions(job, directories),
     )
+
+
+def known_transcriptions(job: Job, directories: Directories) -> list[Path]:
+    """Where the job that this one starts from keeps what its model heard, which is the baseline here."""
+    if not job.base.startswith("job:"):
+        return []
+    base = Path(resolve_place(job.base, directories))
+    return [folder / "transcriptions" / TUNED for folder in (base / "evaluation", *base.glob("evaluations/*"))]
 
 
 def describe(models: Sequence[EvalModel], sets: Sequence[str], at_most: int | None) -> str:

@@ -138,6 +138,13 @@ class Averaging(Strict):
     clips: int | None = Field(200, gt=0, description="of each eval set that the choice is made on; null: all")
     max_loss: Fraction = Field(0.005, description="of WER that no other set may lose, as a fraction")
 
+    @field_validator("weights")
+    @classmethod
+    def check_weights(cls, value: list[float]) -> list[float]:
+        if not any(value):
+            raise ValueError("has none above 0, and 0 is the base itself; give shares of the tuned model: [0.5, 1.0]")
+        return value
+
 
 class Card(Strict):
     """What only people know and the model card is to say; null: the card says that it is not known."""
@@ -222,6 +229,8 @@ class Job(Strict):
         asked = [name for name, gate in needs_baseline.items() if gate]
         if not self.data.train and self.gates != Gates():
             raise ValueError("gates: judge what a job trains, and data.train is missing; leave them out (gates: null)")
+        if self.averaging and not self.data.train:
+            raise ValueError("averaging: is of what a job trains, and data.train is missing; leave it out")
         if self.averaging and self.base == "new":
             raise ValueError(
                 "averaging: is between the base and the tuned model, and `base: new` has none; leave it out"

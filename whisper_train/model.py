@@ -26,10 +26,15 @@ def resolve_place(name: str, directories: Directories) -> str:
     return name
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files in a model's folder that decide on the text it writes, by name."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
 def files_digest(folder: Path) -> str:
     """A hash of the weights and settings in a model's folder."""
     total = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+    for path in model_files(folder):
         with path.open("rb") as file:
             total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()

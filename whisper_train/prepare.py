@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from whisper_train.chains.inputs import learning_inputs
+from whisper_train.chains.lineage import find_ancestors
 from whisper_train.data.prepare import prepare_data
 from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
@@ -45,7 +47,9 @@ def prepare(
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
-    start(job, folder, {"base": job.base})
+    inputs = learning_inputs(job, directories)
+    check_same_base(job, folder, inputs["base"])
+    start(job, folder, {"base": job.base, "inputs": inputs, "lineage": find_ancestors(job, directories)})
     audit = prepare_data(
         job,
         folder.data,
@@ -73,6 +77,16 @@ def prepare(
         deepspeed=deepspeed,
         checkpoint=checkpoint,
     )
+
+
+def check_same_base(job: Job, folder: RunFolder, digest: str) -> None:
+    """Raises UserError when a run that has begun would go on as if it came from another model."""
+    before = folder.read().get("inputs", {}).get("base", digest)
+    if before != digest and folder.checkpoints.is_dir():
+        raise UserError(
+            f"base: {job.base}: is another model than the one this run began from; make chain sets the run aside and"
+            " begins anew, or give the job another name (--set name=…)"
+        )
 
 
 def check_languages(job: Job, tokenizer: Any, *, multilingual: bool) -> None:

@@ -44,7 +44,7 @@ RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed laun
 
 # What may change between a run and its continuation without making it another run.
 MAY_CHANGE: tuple[str, ...] = ("machine", "gates", "evaluation.clips_during_training", "data.max_dropped_fraction")
-MAY_CHANGE += ("card", "training.hub_")
+MAY_CHANGE += ("averaging", "card", "training.hub_")
 MAY_CHANGE += tuple(
     f"training.{key}"
     for key in ("num_train_epochs", "max_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit")
@@ -164,14 +164,20 @@ def check_same_job(job: Job, folder: RunFolder, may_change: tuple[str, ...] = MA
         if (folder.path / "config.json").is_file() or folder.checkpoints.is_dir():
             raise UserError(f"{folder.path}: holds a model that no job of ours made; choose another name")
         return
-    before = flatten(yaml.safe_load(resolved.read_text(encoding="utf-8")))
+    for key, before, now in differences(job, folder, may_change):
+        raise UserError(
+            f"{folder.path}: holds a run with {key}: {before}, this job has {now};"
+            f" give this one another name (--set name={job.name}-2), or remove the folder to start afresh"
+        )
+
+
+def differences(job: Job, folder: RunFolder, may_change: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (key, value in the folder's run, value in `job`) where they differ and may not."""
+    before = flatten(yaml.safe_load((folder.path / "job.yaml").read_text(encoding="utf-8")))
     now = flatten(yaml.safe_load(dump_job(job)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(may_change):
-            raise UserError(
-                f"{folder.path}: holds a run with {key}: {before.get(key)}, this job has {now.get(key)};"
-                f" give this one another name (--set name={job.name}-2), or remove the folder to start afresh"
-            )
+            yield key, before.get(key), now.get(key)
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:

@@ -6,21 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from whisper_train.chain import load_chain
+from whisper_train.averaging.settle import settle_model
+from whisper_train.chains.load import load_chain
+from whisper_train.chains.states import asks_for_more
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
-from whisper_train.evaluate_job import EVALUATION_KEYS, LENGTH_KEYS, evaluate_run
+from whisper_train.evaluate_job import EVALUATION_KEYS, evaluate_run
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
 from whisper_train.job_file import display, find_job, load_job
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_gpus, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
-from whisper_train.plan import RunPlan, load_resolved
+from whisper_train.plan import RunPlan
 from whisper_train.prepare import prepare
 from whisper_train.publish import push
 from whisper_train.run_folder import (
@@ -105,16 +107,16 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         )
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
     before = folder.read()
-    if before.get("status") in (DONE, GATE_MISSED) and not has_more_to_do(job, folder):
+    if before.get("status") in (DONE, GATE_MISSED) and not asks_for_more(job, folder):
         done = finish_again(job, folder, directories, environment) if hosts.rank == 0 else before["status"]
         return EXIT_STATUS[done]
-    if hosts.rank > 0 and before.get("status") == TRAINED and not has_more_to_do(job, folder):
+    if hosts.rank > 0 and before.get("status") == TRAINED and not asks_for_more(job, folder):
         return EXIT_DONE  # the first host alone evaluates
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     with opened(job, folder), unwinding_on_sigterm():
         make_directory(directories.cache, named_by="CACHE_DIR")
-        if before.get("status") == TRAINED and has_more_to_do(job, folder):
+        if before.get("status") == TRAINED and asks_for_more(job, folder):
             folder.update(status=STOPPED)
         say = open_log(folder.logs / TRAINING_LOG)
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
@@ -146,10 +148,7 @@ def finish(
     job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
     """Saves the model of a trained run and evaluates it; returns the status that its gates leave it with."""
-    if not folder.read().get("kept"):
-        from whisper_train.training.run import save_best
-
-        save_best(job, folder, base_of(job, folder, directories), say)
+    settle_model(job, folder, base_of(job, folder, directories), directories, environment, say)
     return evaluate_run(job, folder, directories, environment, say)
 
 
@@ -160,9 +159,12 @@ def base_of(job: Job, folder: RunFolder, directories: Directories) -> str:
 
 
 def finish_again(job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str]) -> str:
-    """What is left to do for a finished run whose job is started again: evaluate what changed, push what was not."""
-    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm():
-        status = evaluate_run(job, folder, directories, environment, print_line)
+    """What is left to do for a finished run whose job is started again: average and evaluate what changed, and push.
+
+    Nothing is done where nothing changed.
+    """
+    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
+        status = finish(job, folder, directories, environment, print_line)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)
@@ -185,12 +187,6 @@ def naming(job: Job) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{job.name}: {error}") from error
-
-
-def has_more_to_do(job: Job, folder: RunFolder) -> bool:
-    """Whether a finished run is now asked for more steps or epochs than before."""
-    asked = load_resolved(folder.path / "job.yaml").training
-    return any(job.training.get(key, -1) > asked.get(key, -1) for key in LENGTH_KEYS)
 
 
 def follower_plan(job: Job, layout: Layout, folder: RunFolder, cache: Path) -> RunPlan:

@@ -3,15 +3,17 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.chains.jobs import write_chain
 from tests.conftest import REPOSITORY
 from tests.containers.conftest import USER, Project, as_root, docker, output_of, wait_until
+from tests.tiny import call, environment, write_job
 from tests.tiny import run as run_locally
-from tests.tiny import write_job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 LONG = {"training": {"max_steps": 400, "eval_strategy": "no", "save_steps": 100, "logging_steps": 5}}
@@ -178,3 +180,13 @@ def test_a_run_goes_on_outside_of_containers(project: Project) -> None:
     run_locally(whole, project.base)
     weights = [(project.base / "models" / name / "model.safetensors").read_bytes() for name in ("long", "whole")]
     assert weights[0] == weights[1]
+
+
+def test_a_chain_that_ran_in_a_container_is_done_outside_too(project: Project) -> None:
+    jobs = write_chain(project.base / "jobs")
+    output = project.make("chain", f"EXP={jobs / 'second.yaml'}")
+    assert "stage 2 of 2: second" in output
+    assert (project.base / "models" / "chains" / "second" / "chain.html").is_file()
+    words = [sys.executable, "-m", "whisper_train", "chain", str(jobs / "second.yaml"), "--plan"]
+    plan = call(words, environment(project.base), expect=0)
+    assert plan.count("done") == 2, plan

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from whisper_train.chain import load_chain
+from whisper_train.chains.load import load_chain
 from whisper_train.cloud.parcel import pack
 from whisper_train.errors import UserError
 from whisper_train.job import Job

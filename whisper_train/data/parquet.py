@@ -101,12 +101,22 @@ def find_hub_files(source: Source, split: str | None, cache: Path, language: str
     addresses = [str(address) for address in splits[name]]
     if not all(address.endswith(".parquet") for address in addresses):
         raise UserError(f"{where}: is not stored as Parquet; download it and name its folder")
+    if any(is_partial(address) for address in addresses):
+        raise UserError(
+            f"{where}: split: {name}: is not whole: the hub's own Parquet copy of it ends after about 5 GB; name a"
+            " whole copy, or download this part and name its folder"
+        )
     if source.streaming:
         return addresses
     downloaded = datasets.DownloadManager(
         download_config=datasets.DownloadConfig(cache_dir=str(cache / "datasets" / "downloads"))
     ).download(addresses)
     return [str(path) for path in downloaded]
+
+
+def is_partial(address: str) -> bool:
+    """Whether the hub has converted only the beginning of the split: then it puts the files into partial-<split>/."""
+    return re.search(r"^hf://.*/partial-[^/]+/", address) is not None
 
 
 def open_shard(path: str, source: Source) -> Any:

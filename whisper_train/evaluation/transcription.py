@@ -40,6 +40,17 @@ def is_complete(path: Path, header: Mapping[str, Any]) -> bool:
     return bool(first) and identity(first) == identity(header)
 
 
+def copy_transcription(source: Path, target: Path, names: Mapping[str, str]) -> None:
+    """Writes what `source` holds to `target`, under the `names` (label, model) that it has there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open(encoding="utf-8") as lines, written_whole(target) as temporary:
+        header = json.loads(next(lines))
+        header.pop("contamination", None)  # it says what the model of the other evaluation was trained on
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(as_line({**header, **names}))
+            file.writelines(lines)
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The first line of a file of ours; nothing of another's."""
     with path.open(encoding="utf-8") as file:

@@ -75,6 +75,8 @@ def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dic
         "How it was trained": how_trained(job, run),
         "Licence": license_text(job),
     }
+    if run.get("lineage"):
+        sections["Lineage"] = lineage_table(job, run["lineage"])
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
     text = f"{make_metadata(job, results)}\n# {escape(job.name)}\n\n{summary(job, results)}\n\n{body}\n\n"
     return text + LAST_LINE.format(digest(text))
@@ -209,6 +211,18 @@ def how_trained(job: Job, run: dict[str, Any]) -> str:
     rows = [f"| `{name}` | {escape(str(value))} |" for name, value in settings.items() if value != 0]
     kept = f"\n\nKept: `{run['kept']}`." if run.get("kept") else ""
     return "\n".join(["| Setting | |", "|---|---|", *rows]) + f"{kept} The whole job is in `job.yaml`."
+
+
+def lineage_table(job: Job, ancestors: list[dict[str, Any]]) -> str:
+    """The jobs that this one builds on, each with its data and what it had reached, as a Markdown table."""
+    rows = ["| Job | Base | Training data | WER then |", "|---|---|---|---|"]
+    for entry in ancestors:
+        data = "; ".join(escape(without_folders(source)) for source in entry["sources"])
+        clips = f"{entry['clips']:,} clips" if entry["clips"] else "not known"
+        hours = f", {entry['hours']:.1f} h" if entry["hours"] else ""
+        wers = ", ".join(f"{escape(name)} {percent(result['wer'])}" for name, result in entry["results"].items())
+        rows.append(f"| `{entry['job']}` | {describe_base(entry['base'])} | {clips}{hours}: {data} | {wers or '–'} |")
+    return "\n".join([*rows, f"\n`{job.name}` began where the last of them ended."])
 
 
 def license_text(job: Job) -> str:

@@ -5,6 +5,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+from whisper_train.run_log import duration as spoken
+
 MISSING = "–"
 SHORT_DIGEST = 12
 NOT_IN_BCP47 = {"jw": "jv"}  # Whisper's token for Javanese is no language code of today
@@ -84,6 +86,11 @@ def count(value: Any) -> str:
 def hours(seconds: Any) -> str:
     known = number(seconds)
     return MISSING if known is None else f"{known / 3600:,.{2 if known < 36_000 else 1}f}\u00a0h"
+
+
+def duration(seconds: Any) -> str:
+    known = number(seconds)
+    return MISSING if known is None else spoken(known)
 
 
 def short(value: Any) -> str:

@@ -10,6 +10,7 @@ from whisper_train.report import charts, figures, formats
 FILTERS = (
     formats.count,
     formats.decimal,
+    formats.duration,
     formats.hours,
     formats.interval,
     formats.moment,

@@ -62,11 +62,11 @@ def trainable(model: Any) -> str:
 
 
 def save_best(job: Job, folder: RunFolder, base: str, say: Callable[[str], None]) -> None:
-    """Puts the best checkpoint's model into the run folder, adapters merged."""
+    """Puts the best checkpoint's model into the run folder, adapters merged: the tuned model, not yet averaged."""
     processor = load_processor(base, revision=job.base_revision)
     chosen = choose_checkpoint(folder, say)
     save_model(load_trained(job, base, chosen, processor), processor, folder.path)
-    folder.update(kept=chosen.name)
+    folder.update(kept=chosen.name, averaging=None)
     say(f"kept: {chosen.name} as the model in {display(folder.path)}")
 
 

@@ -1,0 +1,93 @@
+"""After training: makes the model of the run folder what its job asks for, the tuned one or an average with its base.
+
+Whatever was transcribed stays on the disk, and run.json names the choice when all is done: killed anywhere, it goes on.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from whisper_train.averaging.choice import Point, choose, retention_sets
+from whisper_train.averaging.measure import measure
+from whisper_train.averaging.state import asked_of, is_settled
+from whisper_train.averaging.weights import Ends, make_average
+from whisper_train.errors import UserError
+from whisper_train.evaluation.gates import percent
+from whisper_train.evaluation.table import align
+from whisper_train.job import Job
+from whisper_train.job_file import display, dump_job
+from whisper_train.paths import Directories, write_text
+from whisper_train.run_folder import DONE, GATE_MISSED, TRAINED, RunFolder
+
+
+def settle_model(
+    job: Job,
+    folder: RunFolder,
+    base: str,
+    directories: Directories,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Makes the run folder's model what `job` asks for; does nothing where it is that already.
+
+    `base` is the folder or hub id of the job's base. Raises UserError when the checkpoint that it needs is gone.
+    """
+    from whisper_train.training.run import save_best
+
+    facts = folder.read()
+    if facts.get("kept") and is_settled(job, facts):
+        return
+    if facts.get("kept"):
+        find_tuned(folder)
+    if facts["status"] in (DONE, GATE_MISSED):  # another averaging is asked for: the verdict was on other weights
+        write_text(folder.path / "job.yaml", dump_job(job))
+        folder.update(status=TRAINED, promoted=None)
+    if not facts.get("kept") or job.averaging is None:
+        save_best(job, folder, base, say)
+    if job.averaging is not None:
+        started = time.monotonic()
+        average_run(Ends(job=job, base=base, tuned=find_tuned(folder)), folder, directories, environment, say)
+        folder.add_time("averaging", time.monotonic() - started)
+
+
+def find_tuned(folder: RunFolder) -> Path:
+    """The checkpoint that the tuned model is made of; raises UserError when it is gone."""
+    from whisper_train.training.checkpoints import is_complete
+
+    path = folder.checkpoints / str(folder.read()["kept"])
+    if not is_complete(path):
+        raise UserError(
+            f"averaging: has changed, and {display(path)}, which holds the tuned model, is not there any more; put it"
+            " back, or set averaging to what it was"
+        )
+    return path
+
+
+def average_run(
+    ends: Ends, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
+) -> None:
+    """Measures the averages between both ends, and puts the chosen one into the run folder."""
+    job = ends.job
+    assert job.averaging is not None
+    others = retention_sets(job)
+    curve, measured = measure(ends, folder, directories, environment, say)
+    choice = choose(curve, job.averaging.weights, next(iter(job.data.eval)), others, job.averaging.max_loss)
+    record = {
+        "asked": asked_of(job),
+        "chosen": choice.weight,
+        "within": choice.within,
+        "sentence": choice.sentence,
+        "retention": others,
+        **measured,
+        "curve": [{"weight": point.weight, "rates": point.rates} for point in curve],
+    }
+    folder.update(kept=None, averaging=None)  # until both are written the model that lies there is neither
+    make_average(ends, choice.weight, folder.path)
+    folder.update(kept=ends.tuned.name, averaging=record)
+    say("\n".join([*make_table(curve, measured["metrics"]), f"kept: {choice.sentence}"]))
+
+
+def make_table(curve: Sequence[Point], metrics: Mapping[str, str]) -> list[str]:
+    """The rates of every weight on every set, as lines of a log."""
+    heading = ("of the tuned model", *(f"{name} {metric.upper()}" for name, metric in metrics.items()))
+    return align([heading, *((f"{point.weight:g}", *map(percent, point.rates.values())) for point in curve)])

@@ -1,0 +1,73 @@
+"""What a result depends on, beside its job: the code that learns, the weights it began from, the data."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from whisper_train.data.prepare import hash_of, set_fingerprint
+from whisper_train.job import Job
+from whisper_train.model import files_digest, model_files, resolve_place
+from whisper_train.paths import Directories, read_json, write_json
+
+# The parts of this package that decide what a run learns, and what an evaluation makes of it.
+LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "model.py", "audio.py", "create.py")
+EVALUATION_CODE: tuple[str, ...] = ("averaging", "evaluation", "evaluate.py", "evaluate_job.py")
+KNOWN_DIGEST = ".model-digest.json"
+
+
+def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
+    """What run.json keeps as `inputs`: digests of what the weights of a run depend on, beside the job itself."""
+    return {
+        "code": code_digest(LEARNING_CODE),
+        "base": base_digest(job, directories),
+        "data": set_fingerprint(job, job.data.train),
+    }
+
+
+def evaluation_inputs(job: Job, folder: Path) -> str:
+    """A digest of what the results and reports of the run in `folder` depend on, its weights included."""
+    asked = job.model_dump(mode="json", include={"evaluation", "gates", "card", "averaging", "language", "task"})
+    generation = {key: value for key, value in job.training.items() if key.startswith("generation_")}
+    sets = {name: set_fingerprint(job, sources) for name, sources in job.data.eval.items()}
+    return hash_of([code_digest(EVALUATION_CODE), asked, generation, sets, model_digest(folder)])
+
+
+def base_digest(job: Job, directories: Directories) -> str:
+    """Tells the weights that `job` starts from from any others; of the hub only the revision that the job names.
+
+    Empty for the result of a job that has none yet.
+    """
+    if job.base == "new":
+        return "new"
+    place = resolve_place(job.base, directories)
+    if job.base.startswith("job:"):
+        return model_digest(Path(place))
+    return files_digest(Path(place)) if Path(place).is_dir() else f"{job.base}@{job.base_revision}"
+
+
+def model_digest(folder: Path) -> str:
+    """A run folder's files_digest, which is read from the disk again only when one of its files has changed."""
+    known = folder / KNOWN_DIGEST
+    states = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in model_files(folder)]
+    if not states:
+        return ""
+    before: dict[str, Any] = read_json(known) if known.is_file() else {}
+    if before.get("files") != states:
+        before = {"files": states, "digest": files_digest(folder)}
+        write_json(known, before)
+    return str(before["digest"])
+
+
+@cache
+def code_digest(parts: tuple[str, ...]) -> str:
+    """A hash of the source files of these modules and packages of whisper_train."""
+    package = Path(__file__).parent.parent
+    total = hashlib.sha256()
+    for part in parts:
+        place = package / part
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place] * place.is_file():
+            described = [str(path.relative_to(package)), path.read_text(encoding="utf-8")]
+            total.update(json.dumps(described).encode())
+    return total.hexdigest()

@@ -1,0 +1,187 @@
+"""`whisper-train chain`: shows what there is of a chain, runs what is missing, and puts all stages into one table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whisper_train.chains.inputs import code_digest, model_digest
+from whisper_train.chains.load import load_chain
+from whisper_train.chains.measure import Sets, all_sets, measure_others, transcription_files
+from whisper_train.chains.states import Stage, State, draw_plan, look_at_chain, look_at_stage, set_aside
+from whisper_train.chains.table import LEGEND, Measured, make_rows, say_losses, show_rows
+from whisper_train.data.prepare import hash_of
+from whisper_train.errors import DONE, GATE_MISSED, UserError
+from whisper_train.job import Job
+from whisper_train.job_data import LONG_FORM_SET
+from whisper_train.job_file import display
+from whisper_train.machine import choose_profile, list_gpus
+from whisper_train.paths import (
+    Directories,
+    find_config_dir,
+    find_directories,
+    make_directory,
+    read_json,
+    write_json,
+    written_whole,
+)
+from whisper_train.run_folder import run_folder, stop_command
+from whisper_train.run_log import print_line
+from whisper_train.runner import check_trainable, train_job
+from whisper_train.running import find_holder
+
+CHAINS = "chains"  # the folder under MODEL_DIR for their tables
+
+
+def run_chain(
+    name: str,
+    beside: str | None,
+    machine: str | None,
+    overrides: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    only_plan: bool,
+) -> int:
+    """Runs the chain that ends in the job `name`, and that of `beside` to compare it with; returns the exit status.
+
+    Raises UserError for a mistake in any of the jobs, before any of them runs.
+    """
+    directories = find_directories(environment)
+    profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
+    shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]
+    jobs = load_chain(name, machine_path=profile, overrides=overrides, environment=environment)
+    others = load_chain(beside, machine_path=profile, overrides=shared, environment=environment) if beside else []
+    for job in (*jobs, *others):
+        check_trainable(job)
+    check_names(jobs, others)
+    sets = all_sets([*jobs, *others])
+    print_line(why)
+    for chain in filter(None, (jobs, others)):
+        print_line(f"\nchain {chain[-1].name}:\n{draw_plan(look_at_chain(chain, directories))}")
+    if only_plan:
+        return DONE
+    status = run_stages(jobs, sets, directories, environment)
+    if status in (DONE, GATE_MISSED):
+        if others and status == DONE:
+            compared = run_stages(others, sets, directories, environment)
+            status = compared if compared not in (DONE, GATE_MISSED) else status
+        if status in (DONE, GATE_MISSED):
+            print_line(f"\n{tell_chain(jobs, others, sets, directories)}")
+    return status
+
+
+def check_names(jobs: Sequence[Job], others: Sequence[Job]) -> None:
+    """Raises UserError where two chains mean different jobs by one name."""
+    known = {job.name: job for job in jobs}
+    for job in others:
+        if known.get(job.name, job) != job:
+            raise UserError(f"{job.name}: --set changes it for one of the two chains alone; leave it out, or --beside")
+
+
+def run_stages(jobs: Sequence[Job], sets: Sets, directories: Directories, environment: Mapping[str, str]) -> int:
+    """Runs what is missing, stage by stage, each from a base that is as it should be; ends at the first gate missed."""
+    for number, job in enumerate(jobs, 1):
+        stage = look_at_stage(job, directories)
+        if stage.state == State.GATE_MISSED:
+            print_line(f"\n{tell_missed(job, directories)}")
+            return GATE_MISSED
+        if stage.state != State.DONE:
+            print_line(f"\nstage {number} of {len(jobs)}: {job.name}")
+            if stage.state == State.STALE:
+                make_way(stage, directories)
+            status = train_job(job, environment)
+            if status != DONE:
+                return status
+        measure_others(job, sets, directories, environment, with_base=number == 1 and job.base != "new")
+    return DONE
+
+
+def make_way(stage: Stage, directories: Directories) -> None:
+    """Sets aside what an earlier run of a stale stage left; raises UserError when it is still running."""
+    job, folder = stage.job, run_folder(stage.job, directories)
+    if holder := find_holder(folder.path, folder.logs):
+        raise UserError(f"{job.name}: is running as {holder}; stop it first ({stop_command(job.name, holder)})")
+    aside = set_aside(job, directories)
+    print_line(f"{job.name}: {stage.reason}; the earlier run is {display(aside)} now, remove it when it is not needed")
+
+
+def tell_missed(job: Job, directories: Directories) -> str:
+    results = read_json(run_folder(job, directories).evaluation / "results.json")
+    missed = [gate["sentence"] for gate in results["gates"] if not gate["met"]]
+    return "\n".join(
+        [
+            f"the chain ends here: {job.name} missed a gate",
+            *(f"  {sentence}" for sentence in missed),
+            "change its job and start the chain again: it goes on from there",
+        ]
+    )
+
+
+def tell_chain(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories) -> str:
+    """The table of the chain as text; it is written to MODEL_DIR/chains/<name>/ too, unless nothing has changed."""
+    folder = make_directory(directories.models / CHAINS / jobs[-1].name, named_by="MODEL_DIR")
+    digest = table_digest([*jobs, *others], sets, directories)
+    file = folder / "chain.json"
+    facts = read_json(file) if file.is_file() else {}
+    if facts.get("digest") != digest:
+        facts = make_table(jobs, others, sets, directories)
+        write_page(folder / "chain.html", facts)
+        write_json(file, {"digest": digest, **facts})
+    lines = [*show_rows(facts["rows"], facts["sets"])]
+    if facts["beside"]:
+        lines += ["", f"beside it, {facts['beside']}:", *show_rows(facts["beside_rows"], facts["sets"])]
+    return "\n".join([*lines, LEGEND, facts["sentence"], f"page: {display(folder / 'chain.html')}"])
+
+
+def table_digest(jobs: Sequence[Job], sets: Sets, directories: Directories) -> str:
+    """Changes with anything that the table shows."""
+    runs = [run_folder(job, directories) for job in jobs]
+    stages = [[run.path.name, model_digest(run.path), run.read().get("evaluated")] for run in runs]
+    timings = [run.read().get("timings") for run in runs]
+    return hash_of([code_digest(("chains", "evaluation")), stages, timings, list(sets), jobs[-1].evaluation.normalizer])
+
+
+def make_table(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories) -> dict[str, Any]:
+    """chain.json: the rows of both chains. The other one's leave out the stages that both share, after judging them."""
+    normalizer, names = jobs[-1].evaluation.normalizer, list(sets)
+    rows = make_rows(find_models(jobs, sets, directories), names, normalizer)
+    other_rows = make_rows(find_models(others, sets, directories), names, normalizer) if others else []
+    shown = {row["stage"] for row in rows}
+    beside = others[-1].name if others else None
+    return {
+        "version": 1,
+        "chain": jobs[-1].name,
+        "beside": beside,
+        "normalizer": normalizer,
+        "sets": names,
+        "rows": rows,
+        "beside_rows": [row for row in other_rows if row["stage"] not in shown],
+        "sentence": say_losses(jobs[-1].name, rows, str(beside), other_rows),
+    }
+
+
+def find_models(jobs: Sequence[Job], sets: Sets, directories: Directories) -> list[Measured]:
+    """The models of a chain as far as it got: the first base, where there is one, then each stage's."""
+    models = []
+    if jobs[0].base != "new":
+        files = transcription_files(jobs[0], sets, directories, of_base=True)
+        models.append(Measured(name=jobs[0].base, files=files, own_set=None, seconds=None))
+    for job in jobs:
+        run = run_folder(job, directories)
+        results = read_json(path) if (path := run.evaluation / "results.json").is_file() else {}
+        models.append(
+            Measured(
+                name=job.name,
+                files=transcription_files(job, sets, directories),
+                own_set=next(iter(job.data.eval)),
+                seconds=sum(run.read().get("timings", {}).values()) or None,
+                long_form=results.get("sets", {}).get(LONG_FORM_SET),
+            )
+        )
+    return [model for model in models if model.files]
+
+
+def write_page(path: Path, facts: Mapping[str, Any]) -> None:
+    from whisper_train.report.render import render
+
+    with written_whole(path) as temporary:
+        temporary.write_text(render("chain.html", chain=facts, legend=LEGEND), encoding="utf-8")
