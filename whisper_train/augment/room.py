@@ -25,7 +25,7 @@ def reverberate(waveform: Waveform, settings: Room, draws: Draws) -> Waveform:
     power = mean_power(echoed)
     if power < LEAST_MEAN_POWER:
         return waveform
-    return (echoed * np.sqrt(mean_power(waveform) / power)).astype(np.float32)
+    return np.asarray(echoed * np.sqrt(mean_power(waveform) / power), np.float32)
 
 
 def room_response(seconds: float, distance_meters: tuple[float, float], draws: Draws) -> Waveform:
