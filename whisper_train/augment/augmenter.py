@@ -13,13 +13,13 @@ from whisper_train.augment.levels import within_full_scale
 from whisper_train.augment.line import over_codec, over_telephone, telephone_band
 from whisper_train.augment.noise import add_noise, babble, find_recordings, pink_noise, read_crop, white_noise
 from whisper_train.augment.room import reverberate
+from whisper_train.augment.settings import ORDER, has_effect
 from whisper_train.augment.voices import Voices
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.job_augment import Augment, Noise
 from whisper_train.job_data import Data
 
-ORDER = tuple(Augment.model_fields)  # as sound meets them
 EFFECTS: Mapping[str, Callable[[Waveform, Any, Draws], Waveform]] = {
     "pitch": change_pitch,
     "room": reverberate,
@@ -130,10 +130,6 @@ def augmenter_for(
     if not any(map(has_effect, settings)):
         return None
     return Augmenter(settings, index, AudioReader(columns), seed)
-
-
-def has_effect(settings: Augment | None) -> bool:
-    return settings is not None and any(getattr(settings, name) for name in ORDER)
 
 
 def training_settings(data: Data) -> list[Augment | None]:
