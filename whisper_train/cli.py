@@ -203,6 +203,22 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("job")
 @job_options
+@exits
+def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
+    """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""
+    from whisper_train.hear import hear as write_examples
+    from whisper_train.job_file import display
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    page = write_examples(resolved, find_directories(environment), click.echo)
+    click.echo(f"listen: {display(page)}")
+
+
+@main.command()
+@click.argument("job")
+@job_options
 @click.option("--yes", is_flag=True, help="upload; without it nothing leaves this machine")
 @click.option("--force", is_flag=True, help="also a model that is not promoted; its card says so")
 @exits

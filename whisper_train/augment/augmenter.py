@@ -18,7 +18,6 @@ from whisper_train.augment.voices import Voices
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.job_augment import Augment, Noise
-from whisper_train.job_data import Data
 
 EFFECTS: Mapping[str, Callable[[Waveform, Any, Draws], Waveform]] = {
     "pitch": change_pitch,
@@ -130,8 +129,3 @@ def augmenter_for(
     if not any(map(has_effect, settings)):
         return None
     return Augmenter(settings, index, AudioReader(columns), seed)
-
-
-def training_settings(data: Data) -> list[Augment | None]:
-    """What is done to the clips of each training source: what it says itself, else what all get."""
-    return [data.augment if source.augment is None else source.augment for source in data.train]

@@ -8,10 +8,10 @@ import numpy as np
 from whisper_train.audio import SAMPLE_RATE, Waveform
 from whisper_train.augment.draws import Draws
 from whisper_train.augment.levels import LEAST_MEAN_POWER, crop_or_loop, mean_power
+from whisper_train.augment.settings import AUDIO_SUFFIXES, list_recordings
 from whisper_train.errors import UserError
 
 Hear = Callable[[Waveform], Waveform]  # what of a sound reaches the model, as through a telephone
-AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")
 LOWEST_PINK_HERTZ = 20.0  # below it pink noise gets no louder; a Whisper hears nothing of it anyway
 
 
@@ -57,7 +57,7 @@ def find_recordings(folder: str, key: str) -> list[Path]:
     place = Path(folder)
     if not place.is_dir():
         raise UserError(f"{key}: {folder}: no such folder; its path is relative to the job file")
-    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    files = list_recordings(place)
     if not files:
         raise UserError(f"{key}: {folder}: holds no recording of noise ({', '.join(AUDIO_SUFFIXES)}); put some there")
     return files

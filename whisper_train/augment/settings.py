@@ -8,11 +8,17 @@ from typing import Any
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Data
 
+AUDIO_SUFFIXES = (".flac", ".mp3", ".ogg", ".opus", ".wav")  # of noise
 ORDER = tuple(Augment.model_fields)  # in which sound meets the effects
 
 
 def has_effect(settings: Augment | None) -> bool:
     return settings is not None and any(getattr(settings, name) for name in ORDER)
+
+
+def training_settings(data: Data) -> list[Augment | None]:
+    """What is done to the clips of each training source: what it says itself, else what all get."""
+    return [data.augment if source.augment is None else source.augment for source in data.train]
 
 
 def dump_settings(settings: Sequence[Augment | None]) -> list[dict[str, Any] | None] | None:
@@ -51,15 +57,21 @@ def check_noise(data: Data, sets: Sequence[str] | None = None) -> None:
 
 
 def recordings_digest(settings: Sequence[Augment | None]) -> str | None:
-    """What tells the recordings of noise from others, by names and sizes: in other noise, other things are heard."""
-    from whisper_train.augment.noise import find_recordings
+    """What tells the recordings of noise from others, by names and sizes: in other noise, other things are heard.
 
+    None where there are none to be used; that a folder is missing is told elsewhere.
+    """
     folders = sorted({one.noise.folder for one in settings if one and one.noise and one.noise.folder})
     if not folders:
         return None
     listed = [
         f"{path.relative_to(folder)} {path.stat().st_size}"
         for folder in map(Path, folders)
-        for path in find_recordings(str(folder), "augment.noise.folder")
+        for path in list_recordings(folder)
     ]
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def list_recordings(folder: Path) -> list[Path]:
+    """The audio files below `folder`, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())

@@ -6,7 +6,8 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from whisper_train.audio import SAMPLE_RATE
-from whisper_train.augment.augmenter import augmenter_for, training_settings
+from whisper_train.augment.augmenter import augmenter_for
+from whisper_train.augment.settings import training_settings
 from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
