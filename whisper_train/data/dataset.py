@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
+from whisper_train.augment.augmenter import Augmenter
 from whisper_train.data.index import Index
 from whisper_train.data.read import AudioReader
 from whisper_train.errors import UserError
@@ -24,12 +25,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
     """The clips of an index. An unusable one comes with `dropped` instead of a waveform, never as another clip."""
 
     def __init__(
-        self, index: Index, columns: Sequence[str | None], encode: Callable[[str, str], list[int]], max_seconds: float
+        self,
+        index: Index,
+        columns: Sequence[str | None],
+        encode: Callable[[str, str], list[int]],
+        max_seconds: float,
+        augmenter: Augmenter | None = None,
     ):
         self.index = index
         self.reader = AudioReader(columns)
         self.encode = encode  # (text, language) -> start tokens, text, end of text
         self.max_seconds = max_seconds
+        self.augmenter = augmenter
 
     def __len__(self) -> int:
         return len(self.index)
@@ -46,6 +53,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 raise ValueError("silent")
         except ValueError as error:
             return {"dropped": (row["id"], str(error))}
+        if self.augmenter:
+            waveform = self.augmenter(waveform, row["source"], position, max_seconds=self.max_seconds)
         return {"waveform": waveform, "tokens": self.encode(row["text"], row["language"])}
 
 

@@ -6,10 +6,14 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from whisper_train.audio import SAMPLE_RATE
+from whisper_train.augment.augmenter import augmenter_for
+from whisper_train.augment.settings import training_settings
 from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
+from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
+from whisper_train.job_augment import Augment
 from whisper_train.job_data import Source
 from whisper_train.model import is_multilingual, load_model, load_processor, make_encoder, prepare_for_training
 from whisper_train.plan import RunPlan
@@ -42,9 +46,10 @@ def build_trainer(
 
     # 2. data
     max_seconds = min(job.data.max_seconds, processor.feature_extractor.n_samples / SAMPLE_RATE)
-    clips = open_set(plan, "train", job.data.train, encode, max_seconds)
+    clips = open_set(plan, "train", job.data.train, encode, max_seconds, training_settings(job.data), seed)
     name, sources = next(iter(job.data.eval.items()))
-    eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds)
+    heard = [source.augment for source in sources]
+    eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds, heard, AUGMENT_SEED)
     order = ClipOrder(clips.index, [source.weight for source in job.data.train], plan.layout.global_batch, seed)
 
     # 3. trainer
@@ -84,10 +89,18 @@ def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[s
 
 
 def open_set(
-    plan: RunPlan, name: str, sources: Sequence[Source], encode: Callable[[str, str], list[int]], max_seconds: float
+    plan: RunPlan,
+    name: str,
+    sources: Sequence[Source],
+    encode: Callable[[str, str], list[int]],
+    max_seconds: float,
+    settings: Sequence[Augment | None],
+    seed: int,
 ) -> ClipDataset:
+    """The clips of a set; what `settings` say for each of `sources` is done to their audio."""
     columns = [source.audio_column for source in sources]
-    return ClipDataset(Index(index_path(plan.folder.data, name), plan.cache), columns, encode, max_seconds)
+    index = Index(index_path(plan.folder.data, name), plan.cache)
+    return ClipDataset(index, columns, encode, max_seconds, augmenter_for(settings, index, columns, seed))
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:
