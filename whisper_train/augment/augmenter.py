@@ -196,4 +196,4 @@ def has_effect(settings: Augment) -> bool:
 
 def training_settings(data: Data) -> list[Augment | None]:
     """What is done to the clips of each training source: what it says itself, else what all get."""
-    return [source.augment if source.augment is not None else data.augment for source in data.train]
+    return [source.augment if source.augment is not None else data.augment for source in data.training_sources]

@@ -22,7 +22,7 @@ def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
     return {
         "code": code_digest(LEARNING_CODE),
         "base": base_digest(job, directories),
-        "data": set_fingerprint(job, job.data.train),
+        "data": set_fingerprint(job, job.data.training_sources),
     }
 
 
