@@ -26,7 +26,7 @@ def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
     return {
         "code": code_digest(LEARNING_CODE),
         "base": base_digest(job, directories),
-        "data": heard_fingerprint(job, job.data.train, training_settings(job.data)),
+        "data": heard_fingerprint(job, job.data.training_sources, training_settings(job.data)),
     }
 
 

@@ -11,6 +11,7 @@ from whisper_train.augment.settings import training_settings
 from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
+from whisper_train.data.weights import epoch_weights
 from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
 from whisper_train.job_augment import Augment
@@ -46,11 +47,11 @@ def build_trainer(
 
     # 2. data
     max_seconds = min(job.data.max_seconds, processor.feature_extractor.n_samples / SAMPLE_RATE)
-    clips = open_set(plan, "train", job.data.train, encode, max_seconds, training_settings(job.data), seed)
+    clips = open_set(plan, "train", job.data.training_sources, encode, max_seconds, training_settings(job.data), seed)
     name, sources = next(iter(job.data.eval.items()))
     heard = [source.augment for source in sources]
     eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds, heard, AUGMENT_SEED)
-    order = ClipOrder(clips.index, [source.weight for source in job.data.train], plan.layout.global_batch, seed)
+    order = ClipOrder(clips.index, epoch_weights(job.data, clips.index), plan.layout.global_batch, seed)
 
     # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
