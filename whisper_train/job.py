@@ -214,9 +214,20 @@ class Job(Strict):
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         self.check_gates()
+        self.check_replay()
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
+
+    def check_replay(self) -> None:
+        replay = self.data.replay
+        if replay and self.base == "new":
+            raise ValueError("data.replay: is of what the base knows, and `base: new` knows nothing; leave it out")
+        if replay and replay.earlier and not self.base.startswith("job:"):
+            raise ValueError(
+                f"data.replay.earlier: true: the base {self.base} is no job (job:<name>), so nobody knows what it was"
+                " trained on; write earlier: false and name what to replay in data.replay.sources"
+            )
 
     def check_gates(self) -> None:
         retention = self.gates.retention

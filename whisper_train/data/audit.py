@@ -155,14 +155,25 @@ def inspect_all(
 
 
 def drop_repeats(
-    path: Path, tally: Tally, others: np.ndarray, drop: Callable[[Clip | dict[str, Any], str, str], None]
+    path: Path,
+    tally: Tally,
+    others: np.ndarray,
+    learned: int,
+    drop: Callable[[Clip | dict[str, Any], str, str], None],
 ) -> None:
-    """Rewrites the index `path` without clips whose audio comes twice or is among the hashes `others` (of eval)."""
+    """Rewrites the index `path` without clips whose audio comes twice or is among the hashes `others` (of eval).
+
+    The first `learned` sources are taken together. A later one, which is replayed, is looked at by itself: to show a
+    clip again, and perhaps in another room, is what it is there for.
+    """
     index = Index(path, cache=None)
     hashes = index.column("audio_hash")
+    together = np.maximum(index.column("source"), learned - 1)
     known = hashes != 0
     first = np.zeros(len(hashes), dtype=bool)
-    first[np.unique(hashes, return_index=True)[1]] = True
+    for number in np.unique(together):
+        members = np.flatnonzero(together == number)
+        first[members[np.unique(hashes[members], return_index=True)[1]]] = True
     shared = known & np.isin(hashes, others)
     repeated = known & ~first & ~shared
 

@@ -4,13 +4,14 @@ import math
 import multiprocessing.context
 import signal
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
+from whisper_train.augment.augmenter import Augmenter
 from whisper_train.data.index import Index
 from whisper_train.data.joining import join_clips
 from whisper_train.data.order import Draw
@@ -20,21 +21,6 @@ from whisper_train.labels import Labels, Segment
 
 IGNORED = -100  # label of positions that the loss leaves out, as in torch's cross entropy
 JOINING = 2  # sets this use of the seed apart from others
-
-
-class Augment(Protocol):
-    """What is done to the sound of a clip in training (augment/augmenter.py)."""
-
-    def __call__(
-        self,
-        waveform: Waveform,
-        source: int,
-        position: int,
-        *,
-        epoch: int = 0,
-        repeat: int = 0,
-        max_seconds: float | None = None,
-    ) -> Waveform: ...
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
@@ -47,7 +33,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         labels: Labels,
         max_seconds: float,
         *,
-        augmenter: Augment | None = None,
+        augmenter: Augmenter | None = None,
         window_seconds: float | None = None,
         pause_seconds: tuple[float, float] = (0.0, 0.0),
         seed: int = 0,

@@ -17,7 +17,7 @@ from whisper_train.evaluation.hallucination import find_hallucinations, heard_in
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
 from whisper_train.evaluation.score import Scored, count_pairs, rates
 from whisper_train.evaluation.slices import slice_scores
-from whisper_train.evaluation.transcription import Transcription, as_line, read_transcription
+from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, read_transcription
 from whisper_train.job import Gates
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.job_file import display
@@ -27,7 +27,6 @@ from whisper_train.run_folder import now
 FORMAT = 2
 TUNED, BASELINE = "tuned", "baseline"  # the model that is judged, and what it is compared with
 SHOWN_CONFUSIONS = 100
-QUESTION = ("set_digest", "task", "decoding", "chosen")  # in a header: what both models must have been asked
 
 
 def write_results(

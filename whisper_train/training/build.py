@@ -6,10 +6,14 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from whisper_train.audio import SAMPLE_RATE
+from whisper_train.augment.augmenter import augmenter_for
+from whisper_train.augment.settings import training_settings
 from whisper_train.data.dataset import ClipDataset, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.order import ClipOrder
 from whisper_train.data.prepare import index_path
+from whisper_train.data.weights import epoch_weights
+from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
 from whisper_train.job_data import Source
 from whisper_train.labels import Labels
@@ -51,12 +55,12 @@ def build_trainer(
 
     # 2. data
     window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
-    clips = open_set(plan, "train", job.data.train, labels, window_seconds)
+    clips = open_train_set(plan, labels, window_seconds, seed)
     name, sources = next(iter(job.data.eval.items()))
-    eval_clips = open_set(plan, f"eval.{name}", sources, labels, window_seconds)
+    eval_clips = open_eval_set(plan, name, sources, labels, window_seconds)
     order = ClipOrder(
         clips.index,
-        [source.weight for source in job.data.train],
+        epoch_weights(job.data, clips.index),
         plan.layout.global_batch,
         seed,
         windows=job.data.windows,
@@ -100,19 +104,31 @@ def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[s
     return callbacks
 
 
-def open_set(plan: RunPlan, name: str, sources: Sequence[Source], labels: Labels, window_seconds: float) -> ClipDataset:
-    """The clips of an audited set; those of `train` as the job wants them joined."""
-    job = plan.job
-    windows = job.data.windows if name == "train" else None
+def open_train_set(plan: RunPlan, labels: Labels, window_seconds: float, seed: int) -> ClipDataset:
+    """The clips to train on, augmented and joined as the job says."""
+    data = plan.job.data
+    columns = [source.audio_column for source in data.training_sources]
+    index = Index(index_path(plan.folder.data, "train"), plan.cache)
     return ClipDataset(
-        Index(index_path(plan.folder.data, name), plan.cache),
-        [source.audio_column for source in sources],
+        index,
+        columns,
         labels,
-        min(job.data.max_seconds, window_seconds),
+        min(data.max_seconds, window_seconds),
+        augmenter=augmenter_for(training_settings(data), index, columns, seed),
         window_seconds=window_seconds,
-        pause_seconds=windows.pause_seconds if windows else (0.0, 0.0),
-        seed=job.training.get("seed", 42),
+        pause_seconds=data.windows.pause_seconds if data.windows else (0.0, 0.0),
+        seed=seed,
     )
+
+
+def open_eval_set(
+    plan: RunPlan, name: str, sources: Sequence[Source], labels: Labels, window_seconds: float
+) -> ClipDataset:
+    """The clips of an eval set, as noisy as its sources say, always the same."""
+    columns = [source.audio_column for source in sources]
+    index = Index(index_path(plan.folder.data, f"eval.{name}"), plan.cache)
+    augmenter = augmenter_for([source.augment for source in sources], index, columns, AUGMENT_SEED)
+    return ClipDataset(index, columns, labels, min(plan.job.data.max_seconds, window_seconds), augmenter=augmenter)
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:

@@ -22,7 +22,7 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     share = (trainer.args.process_index, trainer.args.world_size)
     metrics: dict[str, float] = {}
     if job.training.get("predict_with_generate"):
-        passages = Clips(clips.index, clips.reader.audio_columns, short or positions)
+        passages = Clips(clips.index, clips.reader.audio_columns, short or positions, clips.augmenter)
         pairs = [
             (line["reference"], line["hypothesis"])
             for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
