@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
 from whisper_train.licenses import find_license
+from whisper_train.model_parts import parse_part
 from whisper_train.strict import Fraction, Name, Strict
 from whisper_train.training_settings import TrainingSettings
 
@@ -33,17 +34,25 @@ class SpecAugment(Strict):
 
 class Model(Strict):
     freeze: list[str] = Field(
-        default_factory=list, description="parts that stay as they are: encoder, decoder.layers.0-3, encoder.conv …"
+        default_factory=list,
+        description="parts that stay as they are: encoder, encoder.conv, encoder.layers.0-3, decoder.embeddings …",
     )
     layer_decay: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="the learning rate of a layer as a factor of that of the one above it; null: one rate",
+        description="learning rate of a layer, as a factor of that of the one above it; null: one rate",
     )
     dropout: Fraction | None = Field(None, description="null: the base's own")
     lora: Lora | None = None
     spec_augment: SpecAugment | None = None
+
+    @field_validator("freeze")
+    @classmethod
+    def check_freeze(cls, value: list[str]) -> list[str]:
+        for name in value:
+            parse_part(name)
+        return value
 
 
 class Architecture(Strict):

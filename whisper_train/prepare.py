@@ -15,6 +15,7 @@ from whisper_train.errors import UserError
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
 from whisper_train.machine import Layout
+from whisper_train.model_parts import check_parts
 from whisper_train.paths import Directories, find_config_dir, read_json
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder, start
@@ -49,6 +50,7 @@ def prepare(
     processor = load_processor(base, revision=job.base_revision)
     config = load_config(base, revision=job.base_revision)
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
+    check_parts(job.model.freeze, config)
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     inputs = learning_inputs(job, directories)

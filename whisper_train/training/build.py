@@ -91,6 +91,7 @@ def build_trainer(
         },
         dropped_file=plan.folder.data / "dropped-in-training.jsonl",
         max_dropped_fraction=job.data.max_dropped_fraction,
+        layer_decay=job.model.layer_decay,
     )
     check_launch(trainer, plan)
     return trainer, stop

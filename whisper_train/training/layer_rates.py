@@ -8,7 +8,7 @@ from whisper_train.model_parts import layers_below_top, part_of
 
 
 def split_by_layer(optimizer: Any, model: Any, layer_decay: float) -> None:
-    """Splits the groups of a new `optimizer`, so that each layer learns at `layer_decay` times the rate of the one above.
+    """Splits the groups of a new `optimizer`, each layer at `layer_decay` times the rate of the one above.
 
     The highest layer that is trained keeps the optimizer's own rate and comes first: it is the rate that is logged.
     Schedules multiply the rate of every group alike. Raises UserError for an optimizer without a rate a group.
