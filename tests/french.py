@@ -110,8 +110,6 @@ def write_small_job(folder: Path, stage: str) -> None:
     job["training"] = {"max_steps": 2, "eval_steps": 2, "generation_max_length": 8, "global_batch_size": 4}
     if stage == "french-base":
         job["averaging"] |= {"weights": [0.5, 1.0], "clips": 2}
-        job["evaluation"]["long_form"] = {"minutes": 0.5, "seconds": 31}
+        job["evaluation"]["long_form"] |= {"minutes": 0.5, "seconds": 31}
         job["machine"] = {"audit_workers": 1, "dataloader_num_workers": 0, "threads": 1}
-    else:
-        job.pop("evaluation", None)
     (folder / f"{stage}.yaml").write_text(yaml.safe_dump(job, allow_unicode=True, sort_keys=False), encoding="utf-8")

@@ -106,6 +106,7 @@ def test_all_are_taught_and_judged_on_long_recordings(chain: list[Job]) -> None:
     for job in chain:
         assert job.data.windows
         assert job.evaluation.long_form
+        assert job.evaluation.long_form.set == "read", "the same recordings for every stage, to be compared"
         assert job.gates.long_form
 
 
@@ -121,4 +122,4 @@ def test_the_jobs_run_on_a_miniature_of_their_data(place: Path) -> None:
         run = read_json(place / "runs" / "models" / stage / "run.json")
         assert run["status"] == "done"
         assert run["averaging"]["chosen"] in (0.5, 1.0)
-    assert output.count("long recordings of") == len(STAGES)
+    assert output.count("long recordings of read") == len(STAGES)
