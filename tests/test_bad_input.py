@@ -229,6 +229,11 @@ VALUES = [
     bad("retention with one set", based("gates: {retention: {}}"), "gates.retention: needs a second set"),
     bad("a comparison with no base", job("gates: {significant: true}"), "gates.significant: compares with the base"),
     bad(
+        "long recordings of a set that is not there",
+        based("evaluation: {long_form: {set: french}}"),
+        "evaluation.long_form.set: french: no such set; data.eval has",
+    ),
+    bad(
         "joined clips no longer than a window",
         based("evaluation: {long_form: {seconds: 30}}"),
         "evaluation.long_form.seconds: 30",

@@ -145,7 +145,7 @@ def test_clips_are_joined_for_the_long_form_gate_and_again_when_it_asks_for_othe
     path.write_text(yaml.safe_dump(job))
     result = run_cli("eval", path)
     assert result.exit_code == 3, result.output
-    assert "gate long_form: MISSED: no long recording could be joined: the first eval set is too short" in result.output
+    assert "gate long_form: MISSED: no long recording could be joined: the eval set is too short" in result.output
     assert list(read_results(folder)["sets"]) == ["held-out"]
     for verb, seconds, parts in (("eval", 31, 4), ("train", 40, 5), ("train", 31, 4)):
         result = run_cli(verb, path, "--set", f"evaluation.long_form.seconds={seconds}")
@@ -161,6 +161,19 @@ def test_clips_are_joined_for_the_long_form_gate_and_again_when_it_asks_for_othe
         "train", path, "--set", "evaluation.long_form.seconds=31", "--set", "gates.long_form.max_worse=3000"
     )
     assert "transcribing" not in result.output, "a changed limit needs no other recordings"
+
+
+def test_the_clips_that_are_joined_may_be_those_of_another_set(base: Path, make_wav: MakeWav, run_cli: RunCli) -> None:
+    short = write_manifest(make_wav, base / "short.jsonl", [{}])
+    job = eval_only(base, short, "two-sets")
+    values = yaml.safe_load(job.read_text(encoding="utf-8"))
+    values["data"]["eval"]["read"] = write_manifest(make_wav, base / "read.jsonl", [{"seconds": 9.0} for _ in range(4)])
+    values["evaluation"] = {"long_form": {"set": "read", "seconds": 31}}
+    job.write_text(yaml.safe_dump(values))
+    result = run_cli("eval", job)
+    assert result.exit_code == 0, result.output
+    found = read_results(base / "models" / "two-sets" / "evaluation")["sets"]["long-form"]
+    assert (found["clips"], found["alone"]["set"], found["alone"]["clips"]) == (1, "read", 4)
 
 
 def test_audio_that_vanished_ends_the_evaluation_until_it_is_back(
