@@ -260,6 +260,7 @@ def test_another_averaging_is_made_of_the_same_checkpoint_without_training(base:
     refused = run_cli("eval", job)
     assert refused.exit_code == 2
     assert "averaging: has changed since its model was made; make train EXP=averaged averages anew" in refused.output
+    assert run_cli("publish", job).output == refused.output.splitlines()[-1] + "\n"
     result = run_cli("train", job)
     assert result.exit_code == 0, result.output
     assert "step " not in result.output
