@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from whisper_train.augment.settings import noise_folders
 from whisper_train.chains.load import load_chain
 from whisper_train.cloud.parcel import pack
 from whisper_train.errors import UserError
@@ -49,9 +50,12 @@ def local_places(job: Job) -> Iterator[tuple[str, str]]:
         places.append(("architecture.processor", job.architecture.processor))
     for position, source in enumerate(job.data.train):
         places += source_places(f"data.train.{position}", source)
+    for position, source in enumerate(job.data.replay.sources if job.data.replay else []):
+        places += source_places(f"data.replay.sources.{position}", source)
     for name, sources in job.data.eval.items():
         for position, source in enumerate(sources):
             places += source_places(f"data.eval.{name}.{position}", source)
+    places += noise_folders(job.data)
     for key, place in places:
         if place and place.startswith(("/", ".", "~")) and not place.startswith(THERE):
             yield key, place

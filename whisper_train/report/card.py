@@ -68,7 +68,7 @@ def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dic
         "Results": f"{results_table(results)}\n\nIntervals (in brackets) are 95 %. {compared_with(job)}",
         "Gates": gate_lines(results),
         "How to use it": usage(job),
-        "Training data": training_data(job, audit),
+        "Training data": training_data(job, audit, run.get("replay")),
         "Intended use": intended_use(job),
         "Limits": limits(job, results),
         "How it was measured": how_measured(job, results, run),
@@ -125,21 +125,26 @@ def usage(job: Job) -> str:
     )
 
 
-def training_data(job: Job, audit: dict[str, Any] | None) -> str:
-    """The sources, and how much of them the audit kept."""
+def training_data(job: Job, audit: dict[str, Any] | None, replayed: dict[str, int] | None) -> str:
+    """The sources, how much of them the audit kept, and how much of an epoch is replay (`replay` in run.json)."""
     revisions = audit["revisions"]["train"] if audit else []
+    sources, learned = job.data.training_sources, len(job.data.train)
     lines = []
-    for position, source in enumerate(job.data.train):
+    for position, source in enumerate(sources):
         revision = revisions[position] if position < len(revisions) else source.revision
         facts = [f"revision `{revision}`"] if revision else []
         facts += [language_name(source.language)] if source.language else []
-        facts += [f"shown {source.weight:g} times an epoch"] if source.weight != 1 else []
+        facts += [f"shown {source.weight:g} times an epoch"] if source.weight != 1 and position < learned else []
+        facts += ["replayed, so that it is not forgotten"] if position >= learned else []
         lines.append(f"- {escape(without_folders(source.label))}" + (f" ({', '.join(facts)})" if facts else ""))
     if audit:
         counted = audit["sets"]["train"]
         hours = f"{counted['hours']:.2f} hours" if counted["hours"] else "length not known beforehand"
         lines.append(f"\n{counted['kept']:,} of {counted['clips']:,} clips were used, {hours}.")
-    if not all(source.synthetic for source in job.data.train):
+    if replayed:
+        clips, shown = replayed["clips"], replayed["shown"]
+        lines.append(f"\nOf {shown:,} clips that an epoch showed, {clips:,} ({clips / shown:.0%}) were replayed.")
+    if not all(source.synthetic for source in sources):
         lines.append(
             "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
             " program that wrote this card."
