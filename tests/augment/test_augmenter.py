@@ -59,11 +59,16 @@ def test_nobody_elses_chance_is_touched(index: Index) -> None:
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    before = states_of_chance()
     heard = [change(clip, 0, 0, epoch=epoch) for epoch in range(5)]
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert states_of_chance() == before
     np.random.seed(2)
     assert all(np.array_equal(change(clip, 0, 0, epoch=epoch), heard[epoch]) for epoch in range(5)), "nor used"
+
+
+def states_of_chance() -> tuple[Any, ...]:
+    """Of the generators that a whole process shares."""
+    return random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
 
 
 def test_a_probability_is_the_share_of_clips_that_get_the_effect(index: Index) -> None:
@@ -84,7 +89,7 @@ def test_a_value_is_drawn_from_its_whole_range(index: Index) -> None:
 
 
 def test_effects_come_in_the_order_in_which_sound_meets_them(index: Index) -> None:
-    backwards = {name: {} for name in reversed(EVERYTHING)}
+    backwards: dict[str, Any] = {name: {} for name in reversed(EVERYTHING)}
     applied = augmenter(index, **backwards).apply(read(index, 0), 0, 0)[1]
     assert [one.effect for one in applied] == list(Augment.model_fields)
     assert list(Augment.model_fields) == [
@@ -114,7 +119,8 @@ def test_noise_that_drowns_the_speech_is_not_clipped(index: Index) -> None:
 
 
 def test_a_source_gets_its_own_effects_else_those_of_all(index: Index) -> None:
-    gain, telephone = {"gain": {"decibels": [-6, -6]}}, {"telephone": {}}
+    gain: dict[str, Any] = {"gain": {"decibels": [-6, -6]}}
+    telephone: dict[str, Any] = {"telephone": {}}
     sources = [{"folder": "a"}, {"folder": "b", "augment": telephone}, {"folder": "c", "augment": {}}]
     data = Data.model_validate({"augment": gain, "train": sources, "eval": [{"folder": "d"}]})
     settings = training_settings(data)

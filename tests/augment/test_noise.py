@@ -1,6 +1,7 @@
 """Noise: from where it comes, that a folder is looked at before training starts, and what a babble is made of."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,8 +49,8 @@ def test_a_folder_without_noise_is_told_before_anything_is_read(
             (tmp_path / "noise" / name).write_bytes(held)
     (tmp_path / "clips.jsonl").write_text("")
     effects = {"augment": {"noise": {"folder": "noise"}}}
-    source = {"manifest": "clips.jsonl"}
-    data = {"train": [source], "eval": [source]}
+    source: dict[str, Any] = {"manifest": "clips.jsonl"}
+    data: dict[str, Any] = {"train": [source], "eval": [source]}
     if where == "data.augment":
         data |= effects
     else:
