@@ -141,9 +141,9 @@ KEYS = [
     bad("mistyped key", job("langauge: de"), "job.yaml: langauge: unknown key; did you mean language?"),
     bad(
         "mistyped nested key",
-        job("model: {freeze_encodr: true}"),
-        "model.freeze_encodr",
-        "did you mean freeze_encoder?",
+        job("model: {freez: [encoder]}"),
+        "model.freez",
+        "did you mean freeze?",
     ),
     bad("mistyped key of a source", train_on("{manifest: train.jsonl, text_colum: x}"), "did you mean text_column?"),
     bad(
@@ -193,7 +193,8 @@ VALUES = [
     ),
     bad("section as text", job("training: quick"), "job.yaml: training: 'quick': must hold keys and values"),
     bad("data as a list", job("data: [1]"), "job.yaml: data: [1]: must hold keys and values"),
-    bad("text as switch", job("model: {freeze_encoder: maybe}"), "model.freeze_encoder", "'maybe'"),
+    bad("text as switch", job("machine: {gradient_checkpointing: maybe}"), "gradient_checkpointing", "'maybe'"),
+    bad("text as list", job("model: {freeze: encoder}"), "model.freeze", "must be a list"),
     bad("half a step", job("training: {max_steps: 1.5}"), "training.max_steps: 1.5: must be a whole number"),
     bad(
         "no finite number",

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, RunCli
+from whisper_train.chains.load import load_whole
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import parse_split
@@ -260,7 +261,8 @@ def test_every_shipped_job_passes_on_every_machine(
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"# machine profile {profile.stem}\n# global batch ")
     resolved = write(place / "resolved.yaml", result.output)
-    assert load(resolved) == load_job(job, machine_path=profile, environment={"COMMON_VOICE": "/data/cv"})
+    environment = {"COMMON_VOICE": "/data/cv"}
+    assert load(resolved) == load_whole(str(job), machine_path=profile, overrides=(), environment=environment)
 
 
 def test_there_are_jobs_and_profiles() -> None:

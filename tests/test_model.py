@@ -85,7 +85,7 @@ def test_forced_and_suppressed_tokens_do_not_come_back(base: Path, tmp_path: Pat
 
 def test_training_settings_reach_the_model(base: Path) -> None:
     processor = load_processor(str(base))
-    settings = {"dropout": 0.2, "freeze_encoder": True, "spec_augment": {"mask_time_prob": 0.3}}
+    settings = {"dropout": 0.2, "freeze": ["encoder"], "spec_augment": {"mask_time_prob": 0.3}}
     model = prepare_for_training(load_model(str(base)), processor.tokenizer, make_job(model=settings))
     assert {layer.dropout for layer in model.model.decoder.layers} == {0.2}
     assert not any(weight.requires_grad for weight in model.model.encoder.parameters())
@@ -100,7 +100,7 @@ def test_lora_trains_adapters_only_and_names_modules_it_cannot_find(base: Path) 
     learning = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert learning
     assert all("lora_" in name for name in learning)
-    frozen = make_job(model={"lora": {"rank": 2}, "freeze_encoder": True})
+    frozen = make_job(model={"lora": {"rank": 2}, "freeze": ["encoder"]})
     adapted = prepare_for_training(load_model(str(base)), processor.tokenizer, frozen)
     learning = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert learning

@@ -99,7 +99,7 @@ def test_the_shipped_jobs_conform(path: Path) -> None:
         {"training": {"learning_rte": 1}},
         {"training": {"eval_strategy": "often"}},
         {"training": {"fp16": "maybe"}},
-        {"model": {"freeze_encodr": True}},
+        {"model": {"freez": ["encoder"]}},
         {"data": {"train": [{"manifst": "x.csv"}]}},
         {"language": False},
     ],

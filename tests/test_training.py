@@ -207,7 +207,7 @@ def test_lora_trains_a_part_resumes_and_is_merged_into_a_plain_model(base: Path)
 def test_a_frozen_encoder_stays_as_it_was(base: Path) -> None:
     from safetensors.torch import load_file
 
-    job = write_job(base, "frozen", model={"freeze_encoder": True}, training={"max_steps": 3})
+    job = write_job(base, "frozen", model={"freeze": ["encoder"]}, training={"max_steps": 3})
     run(job, base)
     before = load_file(base / "models" / "frozen" / "base" / "model.safetensors")
     after = load_file(base / "models" / "frozen" / "model.safetensors")

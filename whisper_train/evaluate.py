@@ -12,7 +12,7 @@ from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
 from whisper_train.evaluation.transcription import FORMAT, copy_transcription, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
-from whisper_train.job import Gates, Job
+from whisper_train.job import Gates, Job, LongFormSet
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET, Source
 from whisper_train.run_folder import installed_versions
 
@@ -66,6 +66,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
         request.folder,
         normalizer=job.evaluation.normalizer,
         gates=request.gates,
+        long_form=job.evaluation.long_form is not None,
         names=request.sets,
         labels=[model.label for model in request.models],
     )
@@ -162,8 +163,11 @@ def list_tasks(
         for name, eval_set in sets.items()
     ]
     first = next(iter(job.data.eval))
-    if request.gates and request.gates.long_form and first in sets:
-        joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
+    long_form = job.evaluation.long_form
+    if long_form is None and request.gates and request.gates.long_form:
+        long_form = LongFormSet()
+    if long_form and first in sets:
+        joined = (float(long_form.seconds), float(long_form.minutes))
         tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], job.data.eval[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 

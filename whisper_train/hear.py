@@ -61,7 +61,7 @@ def hear(job: Job, directories: Directories, say: Callable[[str], None]) -> Path
     check_noise(job.data)
     folder = make_directory(directories.logs / job.name / "hear", named_by="LOG_DIR")
     index = find_clips(job, directories, folder, say)
-    columns = [source.audio_column for source in job.data.train]
+    columns = [source.audio_column for source in job.data.training_sources]
     augmenter = augmenter_for(settings, index, columns, job.training.get("seed", 42))
     assert augmenter
     changed = [number for number, one in enumerate(settings) if has_effect(one)]
@@ -82,7 +82,7 @@ def hear(job: Job, directories: Directories, say: Callable[[str], None]) -> Path
 
 def find_clips(job: Job, directories: Directories, folder: Path, say: Callable[[str], None]) -> Index:
     """The training clips as the audit of the job's run left them; before it, the first ones of each source."""
-    wanted = {"train": set_fingerprint(job, job.data.train)}
+    wanted = {"train": set_fingerprint(job, job.data.training_sources)}
     audited = find_audited(wanted, run_folder(job, directories).data)
     if audited:
         return Index(audited["train"].index, directories.cache)
@@ -90,7 +90,7 @@ def find_clips(job: Job, directories: Directories, folder: Path, say: Callable[[
     path = folder / "clips.arrow"
     rows = (
         {**asdict(clip), "audio": shorten(clip.audio, directories.cache), "seconds": nan, "audio_hash": 0}
-        for number, source in enumerate(job.data.train)
+        for number, source in enumerate(job.data.training_sources)
         for clip in islice(read_source(source, number, language=job.language, cache=directories.cache), READ_AT_MOST)
     )
     with written_whole(path) as temporary:
@@ -124,7 +124,7 @@ def make_example(
         write_flac(folder / name, waveform)
     return Example(
         name=row["id"],
-        source=job.data.train[row["source"]].label,
+        source=job.data.training_sources[row["source"]].label,
         text=row["text"],
         language=row["language"],
         seconds=len(before) / SAMPLE_RATE,

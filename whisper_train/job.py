@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
 from whisper_train.licenses import find_license
+from whisper_train.model_parts import parse_part
 from whisper_train.strict import Fraction, Name, Strict
 from whisper_train.training_settings import TrainingSettings
 
@@ -33,17 +34,25 @@ class SpecAugment(Strict):
 
 class Model(Strict):
     freeze: list[str] = Field(
-        default_factory=list, description="parts that stay as they are: encoder, decoder.layers.0-3, encoder.conv …"
+        default_factory=list,
+        description="parts that stay as they are: encoder, encoder.conv, encoder.layers.0-3, decoder.embeddings …",
     )
     layer_decay: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="the learning rate of a layer as a factor of that of the one above it; null: one rate",
+        description="learning rate of a layer, as a factor of that of the one above it; null: one rate",
     )
     dropout: Fraction | None = Field(None, description="null: the base's own")
     lora: Lora | None = None
     spec_augment: SpecAugment | None = None
+
+    @field_validator("freeze")
+    @classmethod
+    def check_freeze(cls, value: list[str]) -> list[str]:
+        for name in value:
+            parse_part(name)
+        return value
 
 
 class Architecture(Strict):
@@ -214,9 +223,20 @@ class Job(Strict):
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         self.check_gates()
+        self.check_replay()
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
+
+    def check_replay(self) -> None:
+        replay = self.data.replay
+        if replay and self.base == "new":
+            raise ValueError("data.replay: is of what the base knows, and `base: new` knows nothing; leave it out")
+        if replay and replay.earlier and not self.base.startswith("job:"):
+            raise ValueError(
+                f"data.replay.earlier: true: the base {self.base} is no job (job:<name>), so nobody knows what it was"
+                " trained on; write earlier: false and name what to replay in data.replay.sources"
+            )
 
     def check_gates(self) -> None:
         retention = self.gates.retention

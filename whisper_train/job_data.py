@@ -62,7 +62,9 @@ class Source(Strict):
     slice_columns: list[str] | None = Field(None, description="by what results are told apart: accent, noise …")
     language: str | None = Field(None, description="if it differs from the job's")
     weight: float = Field(1.0, gt=0, le=100, description="how many times an epoch shows each clip")
-    augment: Augment | None = Field(None, description="null: in training data.augment, in evaluation none; {}: none")
+    augment: Augment | None = Field(
+        None, description="null: in training data.augment, in replay and evaluation none; {}: none"
+    )
 
     @property
     def kind(self) -> str:
@@ -123,6 +125,12 @@ class Replay(Strict):
     earlier: bool = Field(True, description="the training data of the jobs that this one builds on")
     sources: list[Source] = Field(default_factory=list, description="other data, as of other languages")
 
+    @field_validator("sources")
+    @classmethod
+    def leave_as_recorded(cls, value: list[Source]) -> list[Source]:
+        """What is known already is heard as it was recorded, unless a source says something else."""
+        return [one if one.augment is not None else one.model_copy(update={"augment": Augment()}) for one in value]
+
     @model_validator(mode="after")
     def check(self) -> "Replay":
         if not self.earlier and not self.sources:
@@ -138,6 +146,17 @@ class Data(Strict):
     eval: dict[Name, list[Source]] = Field(min_length=1, description="sets by name; the first one picks the best model")
     max_seconds: float = Field(MAX_WINDOW_SECONDS, gt=0, le=MAX_WINDOW_SECONDS)
     max_dropped_fraction: Fraction = Field(0.05, description="more clips dropped by the audit than this stops the run")
+
+    @property
+    def training_sources(self) -> list[Source]:
+        """The sources of the set `train` in the order of its index: what is learned, then what is replayed."""
+        return [*self.train, *(self.replay.sources if self.replay else [])]
+
+    @model_validator(mode="after")
+    def check_replay(self) -> "Data":
+        if self.replay and not self.train:
+            raise ValueError("replay: is mixed into data.train, which is missing; leave it out (replay: null)")
+        return self
 
     @field_validator("eval")
     @classmethod

@@ -241,6 +241,8 @@ def absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     values = dict(values)
     if isinstance(data := values.get("data"), dict):
         values["data"] = {**augmented(data), **{key: sources(data[key]) for key in ("train", "eval") if key in data}}
+        if isinstance(replay := data.get("replay"), dict) and "sources" in replay:
+            values["data"]["replay"] = {**replay, "sources": sources(replay["sources"])}
     if is_local(values.get("base"), folder):
         values["base"] = absolute(values["base"])
     architecture = values.get("architecture")

@@ -10,6 +10,7 @@ from typing import Any
 
 from whisper_train.errors import UserError
 from whisper_train.job import Job, Lora, Model
+from whisper_train.model_parts import freeze_parts
 from whisper_train.paths import Directories, sync
 
 # What decides on the text that a model writes.
@@ -130,28 +131,15 @@ def prompt_tokens(tokenizer: Any, language: str, task: str, *, multilingual: boo
     return [int(known[word]) for word in words]
 
 
-def make_encoder(tokenizer: Any, task: str, *, multilingual: bool) -> Callable[[str, str], list[int]]:
-    """A function (text, language) -> prompt tokens, text, one end of text."""
-    prompts: dict[str, list[int]] = {}
-    end = int(tokenizer.get_added_vocab()["<|endoftext|>"])
-
-    def encode(text: str, language: str) -> list[int]:
-        if language not in prompts:
-            prompts[language] = prompt_tokens(tokenizer, language, task, multilingual=multilingual)
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*prompts[language], *ids, end]
-
-    return encode
-
-
 def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
-    """Sets language and task, dropout, SpecAugment, the frozen encoder and LoRA; returns the model to train."""
+    """Sets language and task, dropout, SpecAugment, LoRA and what is frozen; returns the model to train."""
     clean_generation_config(model)
     set_language(model, tokenizer, job.language, job.task)
     apply_model_settings(model, job.model)
-    if not job.model.lora:
-        return model
-    return add_lora(model, job.model.lora, freeze_encoder=job.model.freeze_encoder)
+    if job.model.lora:
+        model = add_lora(model, job.model.lora)
+    freeze_parts(model, job.model.freeze)
+    return model
 
 
 def set_language(model: Any, tokenizer: Any, language: str, task: str) -> None:
@@ -176,11 +164,9 @@ def apply_model_settings(model: Any, settings: Model) -> None:
     if settings.spec_augment:
         for key, value in settings.spec_augment.model_dump().items():
             setattr(model.config, key, value)
-    if settings.freeze_encoder:
-        model.freeze_encoder()
 
 
-def add_lora(model: Any, settings: Lora, *, freeze_encoder: bool) -> Any:
+def add_lora(model: Any, settings: Lora) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -197,10 +183,6 @@ def add_lora(model: Any, settings: Lora, *, freeze_encoder: bool) -> Any:
     except ValueError as error:
         raise UserError(f"model.lora.target_modules: {settings.target_modules}: {error}") from error
     wrapped.enable_input_require_grads()
-    if freeze_encoder:
-        for name, parameter in wrapped.named_parameters():
-            if ".encoder." in name:
-                parameter.requires_grad_(False)
     return wrapped
 
 

@@ -7,12 +7,15 @@ from typing import Any
 from whisper_train.augment.settings import check_noise
 from whisper_train.chains.inputs import learning_inputs
 from whisper_train.chains.lineage import find_ancestors
-from whisper_train.data.prepare import prepare_data
+from whisper_train.data.index import Index
+from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
+from whisper_train.data.weights import count_replayed, describe_replayed
 from whisper_train.errors import UserError
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
 from whisper_train.machine import Layout
+from whisper_train.model_parts import check_parts
 from whisper_train.paths import Directories, find_config_dir, read_json
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder, start
@@ -47,6 +50,7 @@ def prepare(
     processor = load_processor(base, revision=job.base_revision)
     config = load_config(base, revision=job.base_revision)
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
+    check_parts(job.model.freeze, config)
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     inputs = learning_inputs(job, directories)
@@ -63,6 +67,7 @@ def prepare(
         window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
         say=say,
     )
+    note_replay(job, folder, directories.cache, say)
     digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
     checkpoint = find_newest(folder.checkpoints, say)
     if checkpoint is not None:
@@ -81,6 +86,14 @@ def prepare(
     )
 
 
+def note_replay(job: Job, folder: RunFolder, cache: Path, say: Callable[[str], None]) -> None:
+    """Tells how many clips an epoch replays, and keeps it in run.json for the card."""
+    if job.data.replay:
+        replayed = count_replayed(job.data, Index(index_path(folder.data, "train"), cache))
+        say(f"data: {describe_replayed(replayed)}")
+        folder.update(replay=replayed)
+
+
 def check_same_base(job: Job, folder: RunFolder, digest: str) -> None:
     """Raises UserError when a run that has begun would go on as if it came from another model."""
     before = folder.read().get("inputs", {}).get("base", digest)
@@ -95,13 +108,13 @@ def check_languages(job: Job, tokenizer: Any, *, multilingual: bool) -> None:
     """Raises UserError for a language that the base has no token for."""
     from whisper_train.model import prompt_tokens
 
-    for language in {job.language, *(source.language for source in job.data.train if source.language)}:
+    for language in {job.language, *(source.language for source in job.data.training_sources if source.language)}:
         prompt_tokens(tokenizer, language, job.task, multilingual=multilingual)
 
 
 def missing_manifests(job: Job) -> list[str]:
     """The manifests that the job names and that are not there."""
-    sources = [*job.data.train, *(source for sources in job.data.eval.values() for source in sources)]
+    sources = [*job.data.training_sources, *(source for sources in job.data.eval.values() for source in sources)]
     return [
         display(Path(source.manifest)) for source in sources if source.manifest and not Path(source.manifest).exists()
     ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whisper_train.averaging.settle import settle_model
-from whisper_train.chains.load import load_chain
+from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.chains.states import asks_for_more
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path
@@ -18,7 +18,7 @@ from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluate_job import EVALUATION_KEYS, evaluate_run
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Job
-from whisper_train.job_file import display, find_job, load_job
+from whisper_train.job_file import display
 from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_gpus, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
@@ -47,9 +47,8 @@ def resolve(
     name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[Job, str]:
     """The job called `name` on the machine profile asked for or found, and the sentence about the profile."""
-    path = find_job(name, environment)
     profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
-    return load_job(path, machine_path=profile, overrides=overrides, environment=environment), why
+    return load_whole(name, machine_path=profile, overrides=overrides, environment=environment), why
 
 
 def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:

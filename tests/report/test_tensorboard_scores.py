@@ -147,7 +147,7 @@ def test_the_hparams_tab_compares_all_runs(tmp_path: Path) -> None:
     full, adapters = by_name["full"]["hparams"], by_name["adapters"]["hparams"]
     assert (full["learning_rate"], full["lora_rank"], full["dropout"]) == (1e-5, 0.0, "the base's own")
     assert (adapters["lora_rank"], adapters["dropout"], adapters["steps"]) == (8.0, "0.1", 24.0)
-    assert (adapters["freeze_encoder"], adapters["set"], adapters["global_batch_size"]) == ("no", "held-out", 8.0)
+    assert (adapters["freeze"], adapters["set"], adapters["global_batch_size"]) == ("nothing", "held-out", 8.0)
     scores = {metric["name"]["tag"]: metric["value"] for metric in by_name["adapters"]["metricValues"]}
     assert scores["hparam/wer"] == pytest.approx(0.2)
     assert [(step, round(value, 5)) for _, step, value in curve] == [(24, 0.2)]

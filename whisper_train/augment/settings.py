@@ -18,7 +18,7 @@ def has_effect(settings: Augment | None) -> bool:
 
 def training_settings(data: Data) -> list[Augment | None]:
     """What is done to the clips of each training source: what it says itself, else what all get."""
-    return [data.augment if source.augment is None else source.augment for source in data.train]
+    return [data.augment if source.augment is None else source.augment for source in data.training_sources]
 
 
 def dump_settings(settings: Sequence[Augment | None]) -> list[dict[str, Any] | None] | None:

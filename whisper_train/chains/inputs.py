@@ -16,7 +16,8 @@ from whisper_train.model import files_digest, model_files, resolve_place
 from whisper_train.paths import Directories, read_json, write_json
 
 # The parts of this package that decide what a run learns, and what an evaluation makes of it.
-LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "model.py", "audio.py", "create.py")
+LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "audio.py", "create.py", "labels.py")
+LEARNING_CODE += ("model.py", "model_parts.py")
 EVALUATION_CODE: tuple[str, ...] = ("augment", "averaging", "evaluation", "evaluate.py", "evaluate_job.py")
 KNOWN_DIGEST = ".model-digest.json"
 
@@ -26,7 +27,7 @@ def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
     return {
         "code": code_digest(LEARNING_CODE),
         "base": base_digest(job, directories),
-        "data": heard_fingerprint(job, job.data.train, training_settings(job.data)),
+        "data": heard_fingerprint(job, job.data.training_sources, training_settings(job.data)),
     }
 
 

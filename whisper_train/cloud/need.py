@@ -108,7 +108,7 @@ def estimate_disk(jobs: Sequence[Job]) -> tuple[int, str]:
     """GB of disk, in tens, and what they are for. The disk of an instance cannot grow later."""
     state_gb = (count_parameters(jobs) or PARAMETERS["large"]) * BYTES_PER_PARAMETER / 1000
     kept = sum((job.training.get("save_total_limit") or 5) + 2 for job in jobs)  # one being written, and the model
-    sources = [source for job in jobs for source in job.data.train]
+    sources = [source for job in jobs for source in job.data.training_sources]
     data_gb = DATA_GB if any(source.hub and not source.streaming for source in sources) else 10
     total = IMAGE_GB + data_gb + state_gb * kept
     why = f"disk: {IMAGE_GB} for the image, {data_gb} for data, {kept} checkpoints of {state_gb:.1f}; DISK= changes it"

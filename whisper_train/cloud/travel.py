@@ -50,6 +50,8 @@ def local_places(job: Job) -> Iterator[tuple[str, str]]:
         places.append(("architecture.processor", job.architecture.processor))
     for position, source in enumerate(job.data.train):
         places += source_places(f"data.train.{position}", source)
+    for position, source in enumerate(job.data.replay.sources if job.data.replay else []):
+        places += source_places(f"data.replay.sources.{position}", source)
     for name, sources in job.data.eval.items():
         for position, source in enumerate(sources):
             places += source_places(f"data.eval.{name}.{position}", source)

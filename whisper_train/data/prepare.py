@@ -57,7 +57,7 @@ def prepare_data(
         check_audit(audit, job, folder)
         return dict(audit)
     max_seconds = min(job.data.max_seconds, window_seconds)
-    sets = {"train": job.data.train, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
+    sets = {"train": job.data.training_sources, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
     limits = dict.fromkeys(sets, WHOLE_RECORDINGS) | {"train": Limits(max_seconds, count_tokens, max_tokens)}
     facts = {"fingerprint": fingerprint, "max_seconds": max_seconds, "max_tokens": max_tokens}
     return make_audit(sets, limits, job, folder, facts, cache=cache, say=say)
@@ -163,7 +163,8 @@ def audit_sets(
     evaluated = [Index(index_path(folder, name), cache).column("audio_hash") for name in sets if name != "train"]
     for name in sets:
         others = np.concatenate([np.empty(0, np.uint64), *(evaluated if name == "train" else [])])
-        drop_repeats(index_path(folder, name), tallies[name], others, log.in_set(name))
+        learned = len(job.data.train) if name == "train" else len(sets[name])
+        drop_repeats(index_path(folder, name), tallies[name], others, learned, log.in_set(name))
     return tallies
 
 
@@ -213,7 +214,9 @@ def fingerprint_of(job: Job, window_seconds: float) -> str:
     described: list[Any] = [job.task, job.base, job.data.max_seconds, window_seconds]
     if job.architecture:
         described.append(job.architecture.model_dump(mode="json"))
-    described.append(set_fingerprint(job, job.data.train))
+    described.append(set_fingerprint(job, job.data.training_sources))
+    if job.data.replay:
+        described.append(len(job.data.train))  # a repeat is told among those to learn, not between them and the others
     described.append({name: set_fingerprint(job, sources) for name, sources in job.data.eval.items()})
     return hash_of(described)
 

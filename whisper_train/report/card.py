@@ -68,7 +68,7 @@ def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dic
         "Results": f"{results_table(results)}\n\nIntervals (in brackets) are 95 %. {compared_with(job)}",
         "Gates": gate_lines(results),
         "How to use it": usage(job),
-        "Training data": training_data(job, audit),
+        "Training data": training_data(job, audit, run.get("replay")),
         "Intended use": intended_use(job),
         "Limits": limits(job, results),
         "How it was measured": how_measured(job, results, run),
@@ -125,21 +125,26 @@ def usage(job: Job) -> str:
     )
 
 
-def training_data(job: Job, audit: dict[str, Any] | None) -> str:
-    """The sources, and how much of them the audit kept."""
+def training_data(job: Job, audit: dict[str, Any] | None, replayed: dict[str, int] | None) -> str:
+    """The sources, how much of them the audit kept, and how much of an epoch is replay (`replay` in run.json)."""
     revisions = audit["revisions"]["train"] if audit else []
+    sources, learned = job.data.training_sources, len(job.data.train)
     lines = []
-    for position, source in enumerate(job.data.train):
+    for position, source in enumerate(sources):
         revision = revisions[position] if position < len(revisions) else source.revision
         facts = [f"revision `{revision}`"] if revision else []
         facts += [language_name(source.language)] if source.language else []
-        facts += [f"shown {source.weight:g} times an epoch"] if source.weight != 1 else []
+        facts += [f"shown {source.weight:g} times an epoch"] if source.weight != 1 and position < learned else []
+        facts += ["replayed, so that it is not forgotten"] if position >= learned else []
         lines.append(f"- {escape(without_folders(source.label))}" + (f" ({', '.join(facts)})" if facts else ""))
     if audit:
         counted = audit["sets"]["train"]
         hours = f"{counted['hours']:.2f} hours" if counted["hours"] else "length not known beforehand"
         lines.append(f"\n{counted['kept']:,} of {counted['clips']:,} clips were used, {hours}.")
-    if not all(source.synthetic for source in job.data.train):
+    if replayed:
+        clips, shown = replayed["clips"], replayed["shown"]
+        lines.append(f"\nOf {shown:,} clips that an epoch showed, {clips:,} ({clips / shown:.0%}) were replayed.")
+    if not all(source.synthetic for source in sources):
         lines.append(
             "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
             " program that wrote this card."
@@ -195,11 +200,18 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
     )
     program = " ".join(part for part in ("whisper-train", run.get("version")) if part)
     commit = f", commit `{run['commit']}`" if run.get("commit") else ""
+    averaged = (
+        "- How far the weights lie between base and tuned model was chosen on clips of these sets, up to"
+        f" {max(run['averaging']['clips'].values()):,} of each: on others it may be a little worse.\n"
+        if run.get("averaging")
+        else ""
+    )
     return (
         "- By generation, never with the right text before its eyes; language and task are given.\n"
         "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
         f"- Decoding: {decoding}.\n"
         f"- Intervals (95 %) and comparisons take the clips of one {units} together.\n"
+        f"{averaged}"
         f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
         "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
     )
@@ -210,6 +222,8 @@ def how_trained(job: Job, run: dict[str, Any]) -> str:
     settings = learning_settings(job, run.get("steps") or 0)
     rows = [f"| `{name}` | {escape(str(value))} |" for name, value in settings.items() if value != 0]
     kept = f"\n\nKept: `{run['kept']}`." if run.get("kept") else ""
+    if averaged := run.get("averaging"):  # WiSE-FT, arXiv:2109.01903
+        kept += f" Of the averages of its weights and the base's this one was chosen: {escape(averaged['sentence'])}."
     return "\n".join(["| Setting | |", "|---|---|", *rows]) + f"{kept} The whole job is in `job.yaml`."
 
 

@@ -18,8 +18,9 @@ def make_metadata(job: Job, results: dict[str, Any]) -> str:
     from huggingface_hub import ModelCardData
 
     base = job.base if "/" in job.base and is_hub_id(job.base) else None
-    data_sets = dict.fromkeys(source.hub for source in job.data.train if source.hub and is_hub_id(source.hub))
-    languages = dict.fromkeys([job.language, *(source.language for source in job.data.train if source.language)])
+    sources = job.data.training_sources
+    data_sets = dict.fromkeys(source.hub for source in sources if source.hub and is_hub_id(source.hub))
+    languages = dict.fromkeys([job.language, *(source.language for source in sources if source.language)])
     figures = list(eval_results(job, results))
     data = ModelCardData(
         language=[ISO_CODES.get(code, code) for code in languages],

@@ -6,6 +6,7 @@ from typing import Any
 
 from whisper_train.paths import written_whole
 from whisper_train.report import figures
+from whisper_train.report.averaging import draw_averaging
 from whisper_train.report.clips import FindHallucinations, clips_to_listen_to, worst_clips
 from whisper_train.report.formats import MISSING
 from whisper_train.report.headline import describe_first_set
@@ -53,6 +54,7 @@ def write_report(
         labels=figures.labels_of(results),
         lead=describe_first_set(results),
         curves=figures.draw_curves(history),
+        averages=draw_averaging(run or {}),
         durations=figures.draw_durations(results),
         worst=worst,
         listen=listen,

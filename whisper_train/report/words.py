@@ -99,9 +99,11 @@ def learning_settings(job: Job, steps: int) -> dict[str, str | float]:
         "steps": steps,
         "epochs": training.get("num_train_epochs", 0.0),
         "dropout": "the base's own" if model.dropout is None else f"{model.dropout:g}",
-        "freeze_encoder": "yes" if model.freeze_encoder else "no",
+        "freeze": ", ".join(model.freeze) or "nothing",
+        "layer_decay": model.layer_decay or 0,
         "lora_rank": model.lora.rank if model.lora else 0,
         "lora_alpha": model.lora.alpha if model.lora else 0,
         "spec_augment": "yes" if model.spec_augment else "no",
+        "replay_share": job.data.replay.share if job.data.replay else 0,
         "seed": training.get("seed", 42),
     }

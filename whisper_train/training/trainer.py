@@ -12,9 +12,11 @@ from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import IGNORED, ClipOrder, shielded
+from whisper_train.data.dataset import IGNORED, shielded
+from whisper_train.data.order import ClipOrder
 from whisper_train.errors import RunFailed
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
+from whisper_train.training.layer_rates import split_by_layer
 
 LEAST_DROPPED = 20  # clips; fewer say nothing about a share
 
@@ -53,6 +55,7 @@ class WhisperTrainer(Seq2SeqTrainer):
         checkpoint_facts: dict[str, Any],
         dropped_file: Path,
         max_dropped_fraction: float,
+        layer_decay: float | None,
         **options: Any,
     ) -> None:
         args = options["args"]
@@ -67,6 +70,7 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.checkpoint_facts = checkpoint_facts
         self.dropped_file = dropped_file
         self.max_dropped_fraction = max_dropped_fraction
+        self.layer_decay = layer_decay
         self.dropped = self.heard = 0  # clips of this session and rank
         self.audio_seconds = 0.0  # trained on by this rank since the last log
         self.clock = time.monotonic()
@@ -83,11 +87,11 @@ class WhisperTrainer(Seq2SeqTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
-        samples = inputs.pop("samples")
+        samples, clips = inputs.pop("samples"), inputs.pop("clips")
         self.note_dropped(inputs.pop("dropped", []))
         waveforms = inputs.pop("waveforms").to(self.args.device)
         if self.model.training:
-            self.heard += len(samples)
+            self.heard += clips
             self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
         extractor = self.processor.feature_extractor
         prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": log_mel(waveforms, extractor)})
@@ -115,6 +119,14 @@ class WhisperTrainer(Seq2SeqTrainer):
                 f" ({self.max_dropped_fraction:g}) allows; {self.dropped_file} names them; when the data is back, the"
                 " same command goes on from the newest checkpoint"
             )
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Transformers' optimizer, with a learning rate a layer where the job asks for it."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new and self.layer_decay is not None:
+            split_by_layer(optimizer, model or self.model, self.layer_decay)
+        return optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Transformers would estimate them from token ids, which a batch of waveforms has not."""
