@@ -10,13 +10,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.augment.signals import augmenter, read
-from tests.evaluation.listening import write_clips
+from tests.evaluation.listening import make_whisper, write_clips
 from whisper_train.augment.augmenter import augmenter_for
 from whisper_train.augment.settings import dump_settings, load_settings, recordings_digest, training_settings
 from whisper_train.data.dataset import ClipDataset, shielded
 from whisper_train.data.index import Index
+from whisper_train.data.order import Draw
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Data
+from whisper_train.labels import Labels
 
 EVERYTHING: dict[str, Any] = {name: {"probability": 0.7} for name in Augment.model_fields}
 LENGTHS = [0.5, 0.7, 1.0, 0.9, 1.3, 0.4]
@@ -46,12 +48,15 @@ def test_the_same_clip_sounds_the_same_in_the_same_epoch(index: Index) -> None:
 
 def test_a_loading_process_draws_what_this_one_would(index: Index) -> None:
     settings = [Augment.model_validate(EVERYTHING)] * 2
-    clips = ClipDataset(index, [None] * 2, lambda *given: [1, 2], 2.0, augmenter_for(settings, index, [None] * 2, 1))
-    here = [clips[position]["waveform"] for position in range(len(LENGTHS))]
-    loader: Any = DataLoader(clips, None, num_workers=2, multiprocessing_context=shielded(2))
-    for mine, theirs in zip(here, loader, strict=True):
-        assert np.array_equal(mine, theirs["waveform"])
-        assert len(mine) <= 2 * 16_000
+    labels = Labels(make_whisper()[1].tokenizer, "transcribe", multilingual=True)
+    change = augmenter_for(settings, index, [None] * 2, 1)
+    clips = ClipDataset(index, [None] * 2, labels, 2.0, augmenter=change)
+    draws = [Draw((position,), epoch) for position in range(len(LENGTHS)) for epoch in (0, 1)]
+    loader: Any = DataLoader(clips, None, sampler=draws, num_workers=2, multiprocessing_context=shielded(2))
+    heard: list[torch.Tensor] = [item["waveform"] for item in loader]
+    for draw, theirs in zip(draws, heard, strict=True):
+        assert np.array_equal(clips[draw]["waveform"], theirs.numpy())
+    assert len({wave.numpy().tobytes() for wave in heard}) == len(draws), "every epoch anew"
 
 
 def test_nobody_elses_chance_is_touched(index: Index) -> None:
