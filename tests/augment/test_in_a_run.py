@@ -50,13 +50,18 @@ def test_a_set_that_is_harder_to_hear_is_another_question_and_is_asked_once(base
     folder = base / "models" / "only" / "evaluation"
     assert run_cli("eval", eval_only(base, synthetic(6, 2))).exit_code == 0
     assert header(folder)["augment"] is None
-    clean, digest = hypotheses(folder), read_results(folder)["sets"]["held-out"]["digest"]
+    clean, result = hypotheses(folder), read_results(folder)["sets"]["held-out"]
+    assert result["digest"] == header(folder)["set_digest"]
 
     assert run_cli("eval", eval_only(base, noisy())).exit_code == 0
     assert header(folder)["augment"][0].keys() == {"noise", "telephone"}
     heard, before = hypotheses(folder), transcriptions(folder)
     assert heard != clean
-    assert read_results(folder)["sets"]["held-out"]["digest"] == digest, "the same clips: nothing is audited again"
+    assert header(folder)["set_digest"] == result["digest"], "the same clips: nothing is audited again"
+    changed = read_results(folder)["sets"]["held-out"]
+    assert changed["digest"] != result["digest"], "and no row beside the clean ones in the leaderboard"
+    assert changed["augment"] == header(folder)["augment"]
+    assert "<dd>noise, telephone</dd>" in (folder / "report.html").read_text(encoding="utf-8")
 
     assert run_cli("eval", eval_only(base, noisy())).exit_code == 0
     assert transcriptions(folder) == before, "asked and answered"

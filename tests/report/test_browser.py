@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def pages(tmp_path: Path) -> dict[str, Path]:
 def write_hear(folder: Path, long: str) -> Path:
     """The page of `whisper-train hear`, the only one whose audio lies beside it: its players load it at once."""
     soundfile.write(folder / "a.flac", np.zeros(1_600), 16_000)
-    known = {"name": long, "source": f"hub: {long}", "text": long, "language": "de", "seconds": 0.1}
+    known: dict[str, Any] = {"name": long, "source": f"hub: {long}", "text": long, "language": "de", "seconds": 0.1}
     example = Example(**known, applied=[f"noise: {long}"], before="a.flac", after="a.flac")
     page = folder / "hear.html"
     page.write_text(render("hear.html", job="demo", examples=[example]).replace('preload="none"', 'preload="auto"'))
