@@ -17,7 +17,7 @@ from whisper_train.evaluation.hallucination import find_hallucinations, heard_in
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
 from whisper_train.evaluation.score import Scored, count_pairs, rates
 from whisper_train.evaluation.slices import slice_scores
-from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, read_transcription
+from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, heard_digest, read_transcription
 from whisper_train.job import Gates
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.job_file import display
@@ -174,7 +174,8 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
         "speakers": len(set(filter(None, column(lines, "speaker")))),
         "sources": header.get("sources", []),
         "revisions": header.get("revisions", []),
-        "digest": header.get("set_digest"),
+        "digest": heard_digest(header),
+        "augment": header.get("augment"),
         "normalizer": normalizer,
         "normalizer_version": VERSIONS[normalizer],
         "unit": unit.name,
