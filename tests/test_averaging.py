@@ -49,7 +49,8 @@ def test_what_cannot_be_averaged_is_refused(
     sections: dict[str, Any], says: str, make_job: MakeJob, run_cli: RunCli
 ) -> None:
     data = sections.get("data", {"train": [MANIFEST], "eval": [MANIFEST]})
-    fresh = {} if sections.get("base") == "new" else {"base": "openai/whisper-tiny", "architecture": None}
+    fresh: dict[str, Any] = {"base": "openai/whisper-tiny", "architecture": None}
+    fresh = {} if sections.get("base") == "new" else fresh
     result = run_cli("check", make_job(data, **fresh, **{key: sections[key] for key in sections.keys() - {"data"}}))
     assert result.exit_code == 2
     assert says in result.output
@@ -174,7 +175,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-ASKED = {"weights": [0.25, 0.5], "clips": 5, "max_loss": 0.5}
+ASKED: dict[str, Any] = {"weights": [0.25, 0.5], "clips": 5, "max_loss": 0.5}
 SHORT = {"max_steps": 2, "generation_max_length": 12, "eval_strategy": "no"}
 
 
@@ -282,11 +283,25 @@ def test_without_the_checkpoint_another_averaging_is_refused_and_the_result_stay
     result = run_cli("train", job_file(base, "averaged", averaging={**ASKED, "clips": 4}))
     assert result.exit_code == 2
     gone = "runs/models/averaged/checkpoints/checkpoint-2"
-    assert f"error: averaged: averaging: has changed, and {gone}, which holds the tuned model" in result.output
-    assert "put it back, or set averaging to what it was" in result.output
+    assert f"error: averaged: averaging: starts from {gone}, the tuned model, which is not there" in result.output
+    assert f"averaging: {json.dumps(status['averaging']['asked'])}" in result.output
     assert weights(folder) == before
     assert facts(folder) == status
     assert run_cli("train", job_file(base, "averaged", averaging=ASKED)).exit_code == 0
+
+
+@pytest.mark.slow
+def test_sets_that_were_heard_whole_are_not_transcribed_again(base: Path, run_cli: RunCli) -> None:
+    folder, job = base / "models" / "averaged", job_file(base, "averaged", averaging={**ASKED, "clips": 8})
+    shutil.rmtree(folder / "evaluation" / "transcriptions" / "tuned")
+    output = run_cli("train", job).output
+    assert "tuned: transcribing new" in output, "12 clips, of which 8 were chosen"
+    assert "tuned: transcribing old" not in output
+    before = results_of(folder)
+    shutil.rmtree(folder / "evaluation" / "transcriptions" / "tuned")
+    again = run_cli("eval", job)
+    assert "tuned: transcribing old" in again.output
+    assert without_timings(results_of(folder)) == without_timings(before), "the same texts, and what is told of them"
 
 
 @pytest.mark.slow

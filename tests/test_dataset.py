@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from whisper_train.data.dataset import IGNORED, NO_CLIP, ClipDataset, ClipOrder, Collator
+from whisper_train.data.dataset import IGNORED, ClipDataset, Collator
 from whisper_train.data.index import Index, write_index
-from whisper_train.model import make_encoder, prompt_tokens
+from whisper_train.data.order import FILLER, ClipOrder, Draw
+from whisper_train.labels import Labels
+from whisper_train.model import prompt_tokens
 
 END, START, GERMAN, FRENCH, TRANSCRIBE, NO_TIMESTAMPS = 50257, 50258, 50261, 50265, 50359, 50363
 
@@ -25,6 +27,7 @@ def make_index(path: Path, sources: list[int], **columns: list[Any]) -> Index:
             "language": "de",
         }
         row |= {"speaker": "", "row_group": -1, "row": -1, "source": source, "seconds": 1.0, "audio_hash": number + 1}
+        row["tokens"] = 10
         rows.append(row | {name: values[number] for name, values in columns.items()})
     write_index(path, rows)
     return Index(path, cache=None)
@@ -38,9 +41,17 @@ def tokenizer(processor_dir: Path) -> Any:
 
 
 def batch_of(tokenizer: Any, *texts: str, language: str = "de") -> dict[str, Any]:
-    encode = make_encoder(tokenizer, "transcribe", multilingual=True)
-    items = [{"waveform": np.ones(160, np.float32), "tokens": encode(text, language)} for text in texts]
-    return Collator(pad_token=END)(items)
+    labels = Labels(tokenizer, "transcribe", multilingual=True)
+    return Collator(pad_token=END)([item_of(labels(text, language)) for text in texts])
+
+
+def item_of(tokens: list[int]) -> dict[str, Any]:
+    return {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": 0, "clips": 1}
+
+
+def shown(order: ClipOrder) -> list[int]:
+    """The clips of an epoch that joins none, one after the other."""
+    return [position for draw in order for position in draw.positions]
 
 
 def test_the_start_token_is_fed_once_and_never_predicted(tokenizer: Any) -> None:
@@ -79,8 +90,8 @@ def test_an_epoch_shows_every_clip_once_whatever_the_batch(tmp_path: Path, clips
     order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * clips), [1.0], global_batch=8, seed=1)
     seen = list(order)
     assert len(seen) == len(order) == order.steps * 8
-    assert sorted(position for position in seen if position != NO_CLIP) == list(range(clips))
-    assert seen[clips:] == [NO_CLIP] * (len(order) - clips)
+    assert sorted(shown(order)) == list(range(clips))
+    assert seen[clips:] == [FILLER] * (len(order) - clips)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
@@ -97,29 +108,30 @@ def test_the_order_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
 def test_weights_say_how_often_an_epoch_shows_a_source(tmp_path: Path) -> None:
     index = make_index(tmp_path / "index.arrow", [0] * 10 + [1] * 10)
     order = ClipOrder(index, [2.0, 0.5], 5, seed=1)
-    seen = [position for position in order if position != NO_CLIP]
+    seen = shown(order)
     assert Counter(position < 10 for position in seen) == {True: 20, False: 5}
     assert set(Counter(position for position in seen if position < 10).values()) == {2}
     order.set_epoch(1)
-    assert {position for position in order if position >= 10} != {position for position in seen if position >= 10}
+    assert {position for position in shown(order) if position >= 10} != {
+        position for position in seen if position >= 10
+    }
 
 
 def test_parquet_rows_come_shuffled_but_near_others_of_their_row_group(tmp_path: Path) -> None:
     groups = [number // 100 for number in range(5_000)]
     index = make_index(tmp_path / "index.arrow", [0] * 5_000, row_group=groups, audio=["shard.parquet"] * 5_000)
-    seen = [position for position in ClipOrder(index, [1.0], 8, seed=1) if position != NO_CLIP]
+    seen = shown(ClipOrder(index, [1.0], 8, seed=1))
     assert sorted(seen) == list(range(5_000))
     window = [groups[position] for position in seen[:1_000]]
     assert len(set(window)) == 10  # ten row groups of a hundred rows: what a reader keeps in memory
     assert len(set(window[:50])) > 5  # and mixed
 
 
-def test_an_unreadable_clip_makes_its_batch_smaller_and_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_clip_makes_its_batch_smaller_and_is_named(tmp_path: Path, tokenizer: Any) -> None:
     """A reader that returns some other clip instead hides the loss."""
     index = make_index(tmp_path / "index.arrow", [0, 0], audio=[str(tmp_path / "missing.wav")] * 2)
-    clips = ClipDataset(index, [None], lambda text, language: [1, 2, 3], 30.0)
-    good = {"waveform": np.ones(100, np.float32), "tokens": [START, 5, END]}
-    batch = Collator(END)([good, clips[0], clips[NO_CLIP]])
+    clips = ClipDataset(index, [None], Labels(tokenizer, "transcribe", multilingual=True), 30.0)
+    batch = Collator(END)([item_of([START, 5, END]), clips[Draw((0,))], clips[FILLER]])
     assert batch["waveforms"].shape[0] == 1
     assert batch["dropped"] == [("clip 0", "no such file")]
 
@@ -143,11 +155,11 @@ def test_a_resumed_loader_reads_nothing_of_what_was_trained_on_before(tmp_path: 
         def __len__(self) -> int:
             return 40
 
-        def __getitem__(self, position: int) -> int:
-            self.read.append(position)
-            return position
+        def __getitem__(self, draw: Draw) -> int:
+            self.read.append(draw.positions[0])
+            return draw.positions[0]
 
     clips = Counting()
     order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * 40), [1.0], 4, seed=1)
     rest = [int(position) for batch in skip_first_batches(DataLoader(clips, 4, sampler=order), 7) for position in batch]
-    assert rest == list(order)[28:] == clips.read
+    assert rest == shown(order)[28:] == clips.read

@@ -181,6 +181,7 @@ def leaderboard() -> None:
 @exits
 def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Print JOB as it would run: extended, substituted, overridden, with its machine profile."""
+    from whisper_train.augment.settings import noise_folders
     from whisper_train.job_file import dump_job
     from whisper_train.machine import list_gpus, plan_layout
     from whisper_train.prepare import missing_manifests
@@ -193,7 +194,26 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     click.echo(f"# {layout}")
     for path in missing_manifests(resolved):
         click.echo(f"# warning: manifest: {path}: no such file (paths are relative to the job file)")
+    for key, folder in noise_folders(resolved.data):
+        if not Path(folder).is_dir():
+            click.echo(f"# warning: {key}: {folder}: no such folder (paths are relative to the job file)")
     click.echo(dump_job(resolved), nl=False)
+
+
+@main.command()
+@click.argument("job")
+@job_options
+@exits
+def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
+    """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""
+    from whisper_train.hear import hear as write_examples
+    from whisper_train.job_file import display
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    page = write_examples(resolved, find_directories(environment), click.echo)
+    click.echo(f"listen: {display(page)}")
 
 
 @main.command()

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from whisper_train.augment.settings import check_noise, dump_settings, recordings_digest
 from whisper_train.data.prepare import EvalSet, prepare_eval_data
 from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
 from whisper_train.evaluation.transcription import FORMAT, copy_transcription, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
-from whisper_train.job import Gates, Job
-from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
+from whisper_train.job import Gates, Job, LongFormSet
+from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET, Source
 from whisper_train.run_folder import installed_versions
 
 
@@ -46,6 +47,7 @@ class Request:
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
     check_models(request.models)
+    check_noise(request.job.data, request.sets)
     request.folder.mkdir(parents=True, exist_ok=True)
 
     # 1. data
@@ -64,6 +66,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
         request.folder,
         normalizer=job.evaluation.normalizer,
         gates=request.gates,
+        long_form=job.evaluation.long_form is not None,
         names=request.sets,
         labels=[model.label for model in request.models],
     )
@@ -139,30 +142,33 @@ def list_tasks(
     """Every set as it is transcribed, with the header of its file: those of the job, joined clips, and silence."""
     job = request.job
 
-    def make(name: str, chosen: Any, eval_set: EvalSet | None, columns: list[str | None]) -> SetTask:
-        known = (
-            {"set_digest": eval_set.digest, "sources": eval_set.sources, "revisions": eval_set.revisions}
-            if eval_set
-            else {}
-        )
+    def make(name: str, chosen: Any, eval_set: EvalSet | None, sources: Sequence[Source]) -> SetTask:
+        columns = [source.audio_column for source in sources]
+        settings = [source.augment for source in sources]
+        known: dict[str, Any] = {"augment": dump_settings(settings), "recordings": recordings_digest(settings)}
+        if eval_set:
+            known |= {"set_digest": eval_set.digest, "sources": eval_set.sources, "revisions": eval_set.revisions}
         return SetTask(
             name=name,
             file=str(transcription_file(request, model, name)),
             header={**facts, "set": name, "chosen": chosen, "audio_columns": columns, **known},
             index=str(eval_set.index) if eval_set else None,
             columns=columns,
+            augment=known["augment"],
             language=job.language,
         )
 
-    columns = {name: [source.audio_column for source in job.data.eval[name]] for name in sets}
     tasks = [
-        replace(make(name, request.at_most, eval_set, columns[name]), at_most=request.at_most)
+        replace(make(name, request.at_most, eval_set, job.data.eval[name]), at_most=request.at_most)
         for name, eval_set in sets.items()
     ]
     first = next(iter(job.data.eval))
-    if request.gates and request.gates.long_form and first in sets:
-        joined = (float(request.gates.long_form.seconds), float(request.gates.long_form.minutes))
-        tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], columns[first]), joined=joined))
+    long_form = job.evaluation.long_form
+    if long_form is None and request.gates and request.gates.long_form:
+        long_form = LongFormSet()
+    if long_form and first in sets:
+        joined = (float(long_form.seconds), float(long_form.minutes))
+        tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], job.data.eval[first]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 
 

@@ -47,7 +47,7 @@ class Room(Effect):
 
 class Noise(Effect):
     kinds: list[Literal["white", "pink", "babble"]] = Field(
-        default_factory=lambda: ["white", "pink", "babble"], description="generated ones; babble is made of other clips"
+        ["white", "pink", "babble"], description="generated ones; babble is made of other clips"
     )
     folder: str | None = Field(None, description="recordings of noise, as one more kind")
     snr_db: Range = Field((5.0, 25.0), description="speech over noise, both as the model hears them")
@@ -74,14 +74,14 @@ class Telephone(Effect):
     """300 to 3,400 Hz, 8,000 samples a second (ITU-T G.712), coded and decoded."""
 
     codecs: list[Literal["mu-law", "gsm"]] = Field(
-        default_factory=lambda: ["mu-law", "gsm"], min_length=1, description="ITU-T G.711; GSM 06.10 full rate"
+        ["mu-law", "gsm"], min_length=1, description="ITU-T G.711; GSM 06.10 full rate"
     )
 
 
 class Codec(Effect):
     """Coded and decoded at a low rate, artefacts and all."""
 
-    formats: list[Literal["mp3", "opus"]] = Field(default_factory=lambda: ["mp3", "opus"], min_length=1)
+    formats: list[Literal["mp3", "opus"]] = Field(["mp3", "opus"], min_length=1)
     kilobits: Range = Field((8.0, 32.0), description="a second; mp3 takes the nearest that it has")
 
 

@@ -225,7 +225,13 @@ def absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         changed = {key: absolute(value[key]) for key in SOURCE_PATHS if key in value}
         if is_local(value.get("hub"), folder):
             changed["hub"] = absolute(value["hub"])
-        return {**value, **changed}
+        return augmented({**value, **changed})
+
+    def augmented(value: dict[str, Any]) -> dict[str, Any]:
+        match value:
+            case {"augment": {"noise": {"folder": folder, **noise}, **others}}:
+                return {**value, "augment": {**others, "noise": {**noise, "folder": absolute(folder)}}}
+        return value
 
     def sources(value: Any) -> Any:
         if isinstance(value, dict):
@@ -234,7 +240,7 @@ def absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     values = dict(values)
     if isinstance(data := values.get("data"), dict):
-        values["data"] = {**data, **{key: sources(data[key]) for key in ("train", "eval") if key in data}}
+        values["data"] = {**augmented(data), **{key: sources(data[key]) for key in ("train", "eval") if key in data}}
         if isinstance(replay := data.get("replay"), dict) and "sources" in replay:
             values["data"]["replay"] = {**replay, "sources": sources(replay["sources"])}
     if is_local(values.get("base"), folder):

@@ -131,20 +131,6 @@ def prompt_tokens(tokenizer: Any, language: str, task: str, *, multilingual: boo
     return [int(known[word]) for word in words]
 
 
-def make_encoder(tokenizer: Any, task: str, *, multilingual: bool) -> Callable[[str, str], list[int]]:
-    """A function (text, language) -> prompt tokens, text, one end of text."""
-    prompts: dict[str, list[int]] = {}
-    end = int(tokenizer.get_added_vocab()["<|endoftext|>"])
-
-    def encode(text: str, language: str) -> list[int]:
-        if language not in prompts:
-            prompts[language] = prompt_tokens(tokenizer, language, task, multilingual=multilingual)
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*prompts[language], *ids, end]
-
-    return encode
-
-
 def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
     """Sets language and task, dropout, SpecAugment, LoRA and what is frozen; returns the model to train."""
     clean_generation_config(model)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from whisper_train.augment.settings import check_noise
 from whisper_train.chains.inputs import learning_inputs
 from whisper_train.chains.lineage import find_ancestors
 from whisper_train.data.index import Index
@@ -42,6 +43,7 @@ def prepare(
         raise UserError(
             f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
         )
+    check_noise(job.data)
     base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)

@@ -60,7 +60,13 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
     own = chosen or DEFAULT_NORMALIZER
     if normalizer not in (None, own):
         return make_results(folder, normalizer, None, names)[0]
-    results = write_results(folder, normalizer=own, gates=job.gates if job else None, names=names)
+    results = write_results(
+        folder,
+        normalizer=own,
+        gates=job.gates if job else None,
+        long_form=bool(job and job.evaluation.long_form),
+        names=names,
+    )
     write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
     return results
 

@@ -80,6 +80,15 @@ def test_mistakes_are_told_before_anything_runs(place: Path, run_cli: RunCli) ->
     assert not list(place.glob("models/*/run.json"))
 
 
+def test_several_hosts_are_refused(place: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_chain(place / "jobs")
+    monkeypatch.setenv("NNODES", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    result = run_cli("chain", "third")
+    assert result.exit_code == 2
+    assert "chain: runs on one host" in result.output
+
+
 def test_a_change_for_one_of_two_chains_alone_is_refused(place: Path, run_cli: RunCli) -> None:
     write_chain(place / "jobs")
     result = run_cli("chain", "second", "--beside", "second", "--set", "training.max_steps=5")

@@ -73,7 +73,18 @@ def test_two_chains_are_compared_by_what_they_lost(tmp_path: Path) -> None:
     plain = [measured(tmp_path, "one", "clean", clean=0), measured(tmp_path, "plain", None, clean=8)]
     rows, others = (make_rows(models, ["clean"], "raw") for models in (good, plain))
     said = say_losses("two", rows, "plain", others)
-    assert said.endswith("+0.62 points (clean, in two); plain: +5.00 points (clean, in plain), 8.0 times as much")
+    assert said == (
+        "two: at most 0.62 points of what was learned were lost (clean, in two);"
+        " plain: at most 5.00 points of what was learned were lost (clean, in plain), 8.0 times as much"
+    )
+    assert say_losses("one", rows[:1] + rows[:1], "", []) == "one: nothing could be lost yet"
+
+
+def test_what_got_better_is_no_loss(tmp_path: Path) -> None:
+    models = [measured(tmp_path, "one", "clean", clean=4), measured(tmp_path, "two", None, clean=1)]
+    assert (
+        say_losses("two", make_rows(models, ["clean"], "raw"), "", []) == "two: no set got worse after it was learned"
+    )
 
 
 def test_a_language_that_does_not_part_its_words_counts_characters(tmp_path: Path) -> None:

@@ -199,6 +199,24 @@ def make_run() -> dict[str, Any]:
     }
 
 
+def make_averaging() -> dict[str, Any]:
+    """What run.json says of a model that lies halfway between base and tuned model."""
+    rates = {0.0: (0.7369, 0.0295), 0.5: (0.0137, 0.0312), 1.0: (0.0121, 0.0648)}
+    curve = [
+        {"weight": weight, "rates": dict(zip(("hard", "ordinary"), row, strict=True))} for weight, row in rates.items()
+    ]
+    return {
+        "asked": {"weights": [0.5, 1.0], "clips": 200, "max_loss": 0.005},
+        "chosen": 0.5,
+        "within": True,
+        "sentence": "0.5 of the tuned model, the rest of its base: errors on hard 73.69 % → 1.37 %, the lowest",
+        "retention": ["ordinary"],
+        "metrics": {"hard": "wer", "ordinary": "wer"},
+        "clips": {"hard": 200, "ordinary": 200},
+        "curve": curve,
+    }
+
+
 def make_audit() -> dict[str, Any]:
     train = {"clips": 4000, "kept": 3990, "hours": 2.91, "dropped": {"silent": 7, "duplicate": 3}, "digest": DIGEST}
     return {

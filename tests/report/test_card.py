@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import RunCli
+from tests.report.fixtures import make_averaging
 from tests.report.results import make_results, not_promoted, one_set
 from tests.tiny import tiny_job, write_job
 from whisper_train.job import Job
@@ -207,3 +208,11 @@ def test_a_card_that_a_user_wrote_or_edited_is_never_overwritten(folder: RunFold
     path.unlink()
     assert write_card(tiny(), folder) == path
     assert not beside.exists()
+
+
+def test_an_averaged_model_says_so_and_what_it_was_chosen_on() -> None:
+    card = make_card(fine_tuned(), make_results(), {**RUN, "averaging": make_averaging()})
+    assert "this one was chosen: 0.5 of the tuned model, the rest of its base" in section(card, "How it was trained")
+    measured = section(card, "How it was measured")
+    assert "was chosen on clips of these sets, up to 200 of each: on others it may be a little worse." in measured
+    assert "averages" not in make_card(fine_tuned(), make_results(), RUN)

@@ -12,6 +12,7 @@ from tests.report.fixtures import (
     find_transcriptions,
     hear_badly,
     make_audit,
+    make_averaging,
     make_evaluation,
     make_history,
     make_results,
@@ -194,6 +195,28 @@ def test_curves_and_durations_are_drawn(full: Page) -> None:
         "WER on ordinary by length of clip",
     ]
     assert len(full.all("svg", "bar")) == 4
+
+
+def test_averages_are_drawn_for_every_set_and_the_kept_one_is_marked(tmp_path: Path) -> None:
+    page = report(tmp_path, make_results(), tmp_path, run={**make_run(), "averaging": make_averaging()})
+    assert "averaging" in [held["id"] for held in page.all("section")]
+    titles = [held["aria-label"] for held in page.all("svg", "chart")]
+    drawn = "WER on ordinary by share of the tuned model. 0: 2.95 %; 0.5: 3.12 %; 1: 6.48 %; kept: 0.5"
+    assert drawn in [title.replace("\u00a0", " ") for title in titles]
+    marks = [held["d"] for held in page.all("path", "marked")]
+    assert len(marks) == 2
+    left, middle, right = (int(mark.split("M")[1].split()[0].split(".")[0]) for mark in ("M46", marks[0], "M338"))
+    assert left < middle < right
+    text = page.text.replace("\u00a0", " ")
+    assert "Kept: 0.5 of the tuned model, the rest of its base: errors on hard 73.69 % → 1.37 %, the lowest." in text
+    assert "0 (base) 73.69 % 2.95 % 0.5 ✓ kept 1.37 % 3.12 % 1 (tuned) 1.21 % 6.48 %" in text
+    assert "No average was within" not in text
+
+
+def test_averages_that_all_lose_too_much_are_said_to(tmp_path: Path) -> None:
+    made = {**make_averaging(), "within": False}
+    page = report(tmp_path, make_results(), tmp_path, run={**make_run(), "averaging": made})
+    assert "No average was within what may be lost." in page.text
 
 
 def test_the_worst_clips_come_first_with_what_both_models_heard(full: Page) -> None:

@@ -37,7 +37,8 @@ def telephone_band(waveform: Waveform) -> Waveform:
     """What of a waveform (samples,) passes a telephone; linear, and not delayed."""
     from scipy.signal import oaconvolve
 
-    return oaconvolve(waveform, band_filter(), mode="full")[len(band_filter()) // 2 :][: len(waveform)]
+    late = len(band_filter()) // 2
+    return np.asarray(oaconvolve(waveform, band_filter())[late : late + len(waveform)], np.float32)
 
 
 @cache

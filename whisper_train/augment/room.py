@@ -11,6 +11,7 @@ MOST_REFLECTIONS = 25  # of one image: 3 to 8 ms of work; more do not change the
 SIDE_METERS = (3.0, 8.0)  # a room's width, where its echo allows it
 LEAST_SIDE_PER_SECOND = 10.0  # meters: in a smaller room the echo has more reflections than are computed
 MOST_SIDE_PER_SECOND = 33.0  # meters: a larger room, even with walls that swallow nearly all, echoes longer
+CEILING_METERS = 2.4  # none is lower
 WALL_METERS = 0.3  # nobody stands closer to a wall
 
 
@@ -24,7 +25,7 @@ def reverberate(waveform: Waveform, settings: Room, draws: Draws) -> Waveform:
     power = mean_power(echoed)
     if power < LEAST_MEAN_POWER:
         return waveform
-    return (echoed * np.sqrt(mean_power(waveform) / power)).astype(np.float32)
+    return np.asarray(echoed * np.sqrt(mean_power(waveform) / power), np.float32)
 
 
 def room_response(seconds: float, distance_meters: tuple[float, float], draws: Draws) -> Waveform:
@@ -48,14 +49,15 @@ def draw_size(seconds: float, chance: np.random.Generator) -> np.ndarray:
     """Length, width and height (3,) in meters of a room that can have this echo: long ones need large rooms."""
     least, most = LEAST_SIDE_PER_SECOND * seconds, MOST_SIDE_PER_SECOND * seconds
     low, high = np.clip(SIDE_METERS, least, most)
-    return chance.uniform(low, high) * chance.uniform((1.0, 1.0, 0.5), (1.5, 1.2, 0.7))
+    length, width, height = chance.uniform(low, high) * chance.uniform((1.0, 1.0, 0.5), (1.5, 1.2, 0.7))
+    return np.array([length, width, max(height, CEILING_METERS)])
 
 
 def draw_places(size: np.ndarray, distance_meters: tuple[float, float], draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Where mouth and microphone are, each (3,) in meters; as far apart as drawn, or as the room allows."""
     chance = draws.chance
     distance = draws.within("distance_meters", distance_meters)
-    distance = draws.keep("distance_meters", min(distance, float(size[1]) - 2 * WALL_METERS))
+    distance = draws.keep("distance_meters", min(distance, float(size[:2].min()) - 2 * WALL_METERS))
     angle, slope = chance.uniform(0, 2 * np.pi), chance.uniform(-0.2, 0.2)
     level = np.sqrt(1 - slope**2)
     apart = distance * np.array([level * np.cos(angle), level * np.sin(angle), slope])

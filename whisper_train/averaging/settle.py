@@ -3,12 +3,13 @@
 Whatever was transcribed stays on the disk, and run.json names the choice when all is done: killed anywhere, it goes on.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whisper_train.averaging.choice import Point, choose, retention_sets
-from whisper_train.averaging.measure import measure
+from whisper_train.averaging.measure import hand_over, make_question, measure
 from whisper_train.averaging.state import asked_of, is_settled
 from whisper_train.averaging.weights import Ends, make_average
 from whisper_train.errors import UserError
@@ -18,6 +19,8 @@ from whisper_train.job import Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.paths import Directories, write_text
 from whisper_train.run_folder import DONE, GATE_MISSED, TRAINED, RunFolder
+
+ASIDE = ".averaging"  # in the run folder: one averaged model at a time, as long as it transcribes
 
 
 def settle_model(
@@ -54,11 +57,13 @@ def find_tuned(folder: RunFolder) -> Path:
     """The checkpoint that the tuned model is made of; raises UserError when it is gone."""
     from whisper_train.training.checkpoints import is_complete
 
-    path = folder.checkpoints / str(folder.read()["kept"])
+    facts = folder.read()
+    path = folder.checkpoints / str(facts["kept"])
     if not is_complete(path):
+        made = json.dumps((facts.get("averaging") or {}).get("asked"))
         raise UserError(
-            f"averaging: has changed, and {display(path)}, which holds the tuned model, is not there any more; put it"
-            " back, or set averaging to what it was"
+            f"averaging: starts from {display(path)}, the tuned model, which is not there any more; put it back, or"
+            f" ask for what the run's model was made with: averaging: {made}"
         )
     return path
 
@@ -67,10 +72,11 @@ def average_run(
     ends: Ends, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> None:
     """Measures the averages between both ends, and puts the chosen one into the run folder."""
-    job = ends.job
+    job, aside = ends.job, folder.path / ASIDE
     assert job.averaging is not None
+    asked = make_question(job, folder, directories, environment, say)
+    curve, metrics = measure(ends, asked, aside, say)
     others = retention_sets(job)
-    curve, measured = measure(ends, folder, directories, environment, say)
     choice = choose(curve, job.averaging.weights, next(iter(job.data.eval)), others, job.averaging.max_loss)
     record = {
         "asked": asked_of(job),
@@ -78,13 +84,15 @@ def average_run(
         "within": choice.within,
         "sentence": choice.sentence,
         "retention": others,
-        **measured,
+        "metrics": metrics,
+        "clips": {name: len(positions) for name, positions in asked.positions.items()},
         "curve": [{"weight": point.weight, "rates": point.rates} for point in curve],
     }
     folder.update(kept=None, averaging=None)  # until both are written the model that lies there is neither
     make_average(ends, choice.weight, folder.path)
+    hand_over(ends, asked, choice.weight, aside)
     folder.update(kept=ends.tuned.name, averaging=record)
-    say("\n".join([*make_table(curve, measured["metrics"]), f"kept: {choice.sentence}"]))
+    say("\n".join([*make_table(curve, metrics), f"kept: {choice.sentence}"]))
 
 
 def make_table(curve: Sequence[Point], metrics: Mapping[str, str]) -> list[str]:

@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from whisper_train.augment.settings import dump_settings, recordings_digest, training_settings
 from whisper_train.data.prepare import hash_of, set_fingerprint
 from whisper_train.job import Job
+from whisper_train.job_augment import Augment
+from whisper_train.job_data import Source
 from whisper_train.model import files_digest, model_files, resolve_place
 from whisper_train.paths import Directories, read_json, write_json
 
 # The parts of this package that decide what a run learns, and what an evaluation makes of it.
-LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "model.py", "model_parts.py", "audio.py", "create.py")
-EVALUATION_CODE: tuple[str, ...] = ("averaging", "evaluation", "evaluate.py", "evaluate_job.py")
+LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "audio.py", "create.py", "labels.py")
+LEARNING_CODE += ("model.py", "model_parts.py")
+EVALUATION_CODE: tuple[str, ...] = ("augment", "averaging", "evaluation", "evaluate.py", "evaluate_job.py")
 KNOWN_DIGEST = ".model-digest.json"
 
 
@@ -22,7 +27,7 @@ def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
     return {
         "code": code_digest(LEARNING_CODE),
         "base": base_digest(job, directories),
-        "data": set_fingerprint(job, job.data.training_sources),
+        "data": heard_fingerprint(job, job.data.training_sources, training_settings(job.data)),
     }
 
 
@@ -30,8 +35,17 @@ def evaluation_inputs(job: Job, folder: Path) -> str:
     """A digest of what the results and reports of the run in `folder` depend on, its weights included."""
     asked = job.model_dump(mode="json", include={"evaluation", "gates", "card", "averaging", "language", "task"})
     generation = {key: value for key, value in job.training.items() if key.startswith("generation_")}
-    sets = {name: set_fingerprint(job, sources) for name, sources in job.data.eval.items()}
+    sets = {name: eval_fingerprint(job, sources) for name, sources in job.data.eval.items()}
     return hash_of([code_digest(EVALUATION_CODE), asked, generation, sets, model_digest(folder)])
+
+
+def heard_fingerprint(job: Job, sources: Sequence[Source], settings: Sequence[Augment | None]) -> str:
+    """Changes when the sources change, or what `settings` do to the audio of each, the noise they add included."""
+    return hash_of([set_fingerprint(job, sources), dump_settings(settings), recordings_digest(settings)])
+
+
+def eval_fingerprint(job: Job, sources: Sequence[Source]) -> str:
+    return heard_fingerprint(job, sources, [source.augment for source in sources])
 
 
 def base_digest(job: Job, directories: Directories) -> str:

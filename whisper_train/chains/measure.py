@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whisper_train.chains.inputs import EVALUATION_CODE, base_digest, code_digest, model_digest
-from whisper_train.data.prepare import hash_of, set_fingerprint
+from whisper_train.chains.inputs import EVALUATION_CODE, base_digest, code_digest, eval_fingerprint, model_digest
+from whisper_train.data.prepare import hash_of
 from whisper_train.errors import UserError
 from whisper_train.evaluate import evaluate
 from whisper_train.evaluate_job import choose_models, make_request
@@ -69,7 +69,7 @@ def measure_others(
     inputs = hash_of(
         [
             code_digest(EVALUATION_CODE),
-            {name: set_fingerprint(widened, sources) for name, sources in others.items()},
+            {name: eval_fingerprint(widened, sources) for name, sources in others.items()},
             model_digest(folder.path),
             base_digest(job, directories) if with_base else None,
         ]

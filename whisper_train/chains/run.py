@@ -14,6 +14,7 @@ from whisper_train.errors import DONE, GATE_MISSED, UserError
 from whisper_train.job import Job
 from whisper_train.job_data import LONG_FORM_SET
 from whisper_train.job_file import display
+from whisper_train.launch import find_hosts
 from whisper_train.machine import choose_profile, list_gpus
 from whisper_train.paths import (
     Directories,
@@ -45,6 +46,8 @@ def run_chain(
 
     Raises UserError for a mistake in any of the jobs, before any of them runs.
     """
+    if find_hosts(environment).count > 1:
+        raise UserError("chain: runs on one host; with several, start each stage with make train on all of them")
     directories = find_directories(environment)
     profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
     shared = [text for text in overrides if text.partition("=")[0].startswith("machine.")]

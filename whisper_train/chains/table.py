@@ -129,21 +129,22 @@ def show_long_form(row: Mapping[str, Any]) -> str:
     return f"{row['stage']}: long recordings of {row['own_set']}, {minutes:.0f} min: WER {measured['wer']:.2%}{before}"
 
 
-def say_most_lost(loss: Mapping[str, Any] | None) -> str:
-    """As in "0.62 points (ordinary, in demo-rooms)"."""
-    if loss is None:
-        return "nothing could be lost yet"
-    return f"{100 * loss['lost']:+.2f} points ({loss['set']}, in {loss['stage']})"
-
-
 def say_losses(name: str, rows: Sequence[Mapping[str, Any]], beside: str, others: Sequence[Mapping[str, Any]]) -> str:
-    """The sentence below the table: the most that any set lost after it was learned, in one chain and the other."""
+    """The sentence below the table: the most that any set lost after it was learned, in one chain and in the other."""
     loss = most_lost(rows)
-    said = f"{name}: most that a set changed for the worse after it was learned: {say_most_lost(loss)}"
+    said = f"{name}: {say_most_lost(loss)}"
     if not others:
         return said
     other = most_lost(others)
     times = ""
-    if loss and other and loss["lost"] > 0 and other["lost"] > loss["lost"]:
+    if loss and other and 0 < loss["lost"] < other["lost"]:
         times = f", {other['lost'] / loss['lost']:.1f} times as much"
     return f"{said}; {beside}: {say_most_lost(other)}{times}"
+
+
+def say_most_lost(loss: Mapping[str, Any] | None) -> str:
+    if loss is None:
+        return "nothing could be lost yet"
+    if loss["lost"] <= 0:
+        return "no set got worse after it was learned"
+    return f"at most {100 * loss['lost']:.2f} points of what was learned were lost ({loss['set']}, in {loss['stage']})"

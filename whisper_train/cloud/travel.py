@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from whisper_train.augment.settings import noise_folders
 from whisper_train.chains.load import load_chain
 from whisper_train.cloud.parcel import pack
 from whisper_train.errors import UserError
@@ -54,6 +55,7 @@ def local_places(job: Job) -> Iterator[tuple[str, str]]:
     for name, sources in job.data.eval.items():
         for position, source in enumerate(sources):
             places += source_places(f"data.eval.{name}.{position}", source)
+    places += noise_folders(job.data)
     for key, place in places:
         if place and place.startswith(("/", ".", "~")) and not place.startswith(THERE):
             yield key, place

@@ -88,10 +88,10 @@ def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
     return Finding(seconds, audio_hash)
 
 
-def text_problem(text: str, limits: Limits) -> tuple[str, str] | None:
+def text_problem(text: str, tokens: int, limits: Limits) -> tuple[str, str] | None:
     if not text:
         return EMPTY_TEXT, ""
-    if limits.count_tokens and (tokens := limits.count_tokens(text)) > limits.max_tokens:
+    if limits.count_tokens and tokens > limits.max_tokens:
         return TOO_MANY_TOKENS, f"{tokens} tokens, over {limits.max_tokens}"
     return None
 
@@ -117,12 +117,13 @@ def audit_set(
         for clip, finding in inspect_all(clips, columns, streamed, limits.max_seconds, workers):
             tally.clips += 1
             problem = (finding.reason, finding.detail) if finding.reason else None
-            problem = problem or text_problem(clip.text, limits)
+            tokens = limits.count_tokens(clip.text) if limits.count_tokens and not problem else 0
+            problem = problem or text_problem(clip.text, tokens, limits)
             if problem:
                 tally.dropped[problem[0]] += 1
                 drop(clip, *problem)
                 continue
-            found = {"seconds": finding.seconds, "audio_hash": finding.audio_hash}
+            found = {"seconds": finding.seconds, "audio_hash": finding.audio_hash, "tokens": tokens}
             yield {**asdict(clip), "audio": shorten(clip.audio, cache), **found}
 
     with written_whole(path) as temporary:

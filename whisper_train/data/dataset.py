@@ -1,52 +1,129 @@
-"""From the index to batches: decoded waveforms, labels, and an order that depends on seed and epoch alone."""
+"""From the index to batches: decoded waveforms, augmented and joined, with their labels."""
 
 import math
 import multiprocessing.context
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
+from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
+from whisper_train.augment.augmenter import Augmenter
 from whisper_train.data.index import Index
+from whisper_train.data.joining import join_clips
+from whisper_train.data.order import Draw
 from whisper_train.data.read import AudioReader
-from whisper_train.errors import UserError
+from whisper_train.data.windows import NO_CLIP
+from whisper_train.labels import Labels, Segment
 
 IGNORED = -100  # label of positions that the loss leaves out, as in torch's cross entropy
-NO_CLIP = -1  # fills up the last global batch of an epoch
-CLIPS_PER_WINDOW = 1_000  # Parquet: row groups are shuffled, then clips within windows of at least so many
+JOINING = 2  # sets this use of the seed apart from others
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
-    """The clips of an index. An unusable one comes with `dropped` instead of a waveform, never as another clip."""
+    """The clips of an index, as draws name them. One that is unusable is named in `dropped`, and never another clip."""
 
     def __init__(
-        self, index: Index, columns: Sequence[str | None], encode: Callable[[str, str], list[int]], max_seconds: float
+        self,
+        index: Index,
+        columns: Sequence[str | None],
+        labels: Labels,
+        max_seconds: float,
+        *,
+        augmenter: Augmenter | None = None,
+        window_seconds: float | None = None,
+        pause_seconds: tuple[float, float] = (0.0, 0.0),
+        seed: int = 0,
     ):
         self.index = index
         self.reader = AudioReader(columns)
-        self.encode = encode  # (text, language) -> start tokens, text, end of text
-        self.max_seconds = max_seconds
+        self.labels = labels
+        self.max_seconds = max_seconds  # of a clip
+        self.augmenter = augmenter
+        self.window_seconds = window_seconds or max_seconds
+        self.pause_seconds = pause_seconds
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        if position == NO_CLIP:
-            return {}
-        row = self.index[position]
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """`waveform`, `tokens`, `unlearned` (so many first predictions), `clips`; and what was `dropped`, if any."""
+        heard: list[tuple[int, dict[str, Any], Waveform]] = []
+        dropped = []
+        for position in draw.positions:
+            row = self.index[position]
+            try:
+                heard.append((position, row, self.read(row)))
+            except ValueError as error:
+                dropped.append((row["id"], str(error)))
+        item: dict[str, Any] = {"dropped": dropped} if dropped else {}
+        return {**item, **self.make_window(draw, heard)} if heard else item
+
+    def make_window(self, draw: Draw, heard: Sequence[tuple[int, dict[str, Any], Waveform]]) -> dict[str, Any]:
+        """The clips that could be heard as one waveform with one label."""
+        joined = join_clips(
+            self.augmented(draw, heard),
+            self.behind(draw),
+            self.window_seconds,
+            self.pause_seconds,
+            np.random.default_rng([self.seed, draw.epoch, draw.repeat, draw.positions[0], JOINING]),
+            lead=draw.timestamps,
+        )
+        segments = [Segment(*span, row["text"]) for span, (_, row, _) in zip(joined.spans, heard, strict=True)]
+        tokens, unlearned = self.labels.window(
+            segments,
+            heard[0][1]["language"],
+            timestamps=draw.timestamps,
+            cut_at=joined.cut_at,
+            prompt="" if draw.prompt == NO_CLIP else self.index[draw.prompt]["text"],
+        )
+        return {"waveform": joined.waveform, "tokens": tokens, "unlearned": unlearned, "clips": len(heard)}
+
+    def augmented(self, draw: Draw, heard: Sequence[tuple[int, dict[str, Any], Waveform]]) -> list[Waveform]:
+        """The waveforms with their effects; what makes them longer leaves room for all of them in the window."""
+        waveforms = [waveform for _, _, waveform in heard]
+        if self.augmenter is None:
+            return waveforms
+        pauses = self.pause_seconds[0] * (len(heard) - 1)
+        spare = self.window_seconds - pauses - sum(map(len, waveforms)) / SAMPLE_RATE
+        for place, (position, row, waveform) in enumerate(heard):
+            seconds = len(waveform) / SAMPLE_RATE
+            waveforms[place] = self.augmenter(
+                waveform,
+                row["source"],
+                position,
+                epoch=draw.epoch,
+                repeat=draw.repeat,
+                max_seconds=seconds + max(spare, 0.0),
+            )
+            spare -= len(waveforms[place]) / SAMPLE_RATE - seconds
+        return waveforms
+
+    def behind(self, draw: Draw) -> Waveform | None:
+        """The clip that is cut off at the window's end; one that is unusable is named where it is learned itself."""
+        if draw.cut == NO_CLIP:
+            return None
+        row = self.index[draw.cut]
         try:
-            waveform = self.reader.read(row["audio"], row["row_group"], row["row"], row["source"], self.max_seconds + 1)
-            if len(waveform) > self.max_seconds * SAMPLE_RATE:
-                raise ValueError(f"over {self.max_seconds:g} s")
-            if math.isnan(row["seconds"]) and float(np.abs(waveform).max()) < SILENCE_PEAK:
-                raise ValueError("silent")
-        except ValueError as error:
-            return {"dropped": (row["id"], str(error))}
-        return {"waveform": waveform, "tokens": self.encode(row["text"], row["language"])}
+            waveform = self.read(row)
+        except ValueError:
+            return None
+        if self.augmenter is None:
+            return waveform
+        return self.augmenter(waveform, row["source"], draw.cut, epoch=draw.epoch, repeat=draw.repeat)
+
+    def read(self, row: dict[str, Any]) -> Waveform:
+        """The waveform of a clip; raises ValueError saying why it cannot be used."""
+        waveform = self.reader.read(row["audio"], row["row_group"], row["row"], row["source"], self.max_seconds + 1)
+        if len(waveform) > self.max_seconds * SAMPLE_RATE:
+            raise ValueError(f"over {self.max_seconds:g} s")
+        if math.isnan(row["seconds"]) and float(np.abs(waveform).max()) < SILENCE_PEAK:
+            raise ValueError("silent")
+        return waveform
 
 
 class ShieldedProcess(multiprocessing.context.ForkProcess):
@@ -73,116 +150,37 @@ def shielded(workers: int) -> ShieldedFork | None:
 
 
 class Collator:
-    """Joins clips into a batch of `waveforms` (clips, samples), `samples` (clips,), `decoder_input_ids` and `labels`.
+    """Makes batches of `waveforms` (windows, samples), `samples` (windows,), `decoder_input_ids` and `labels`.
 
-    The decoder is fed start of transcript up to the last text token and must predict what follows, end of text
-    included; positions beyond a clip's own length are masked by position, since Whisper pads with end of text.
+    The decoder is fed its tokens up to the last of the text and must predict what follows, end of text included; of a
+    prompt nothing. Positions beyond a window's own length are masked by position, since Whisper pads with end of text.
+    `clips` counts those that are learned; `dropped` names those that could not be.
     """
 
     def __init__(self, pad_token: int) -> None:
         self.pad_token = pad_token
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        clips = [item for item in items if "waveform" in item]
-        dropped = [item["dropped"] for item in items if "dropped" in item]
-        if not clips:  # nothing to learn from, but every rank must take the step: silence without labels
-            clips = [{"waveform": np.zeros(SAMPLE_RATE // 10, np.float32), "tokens": [self.pad_token] * 2}]
-            lengths = [0]
-        else:
-            lengths = [len(clip["tokens"]) - 1 for clip in clips]
-        samples = [len(clip["waveform"]) for clip in clips]
-        width = max(len(clip["tokens"]) for clip in clips) - 1
-        waveforms = torch.zeros(len(clips), max(samples))
-        inputs = torch.full((len(clips), width), self.pad_token)
-        labels = torch.full((len(clips), width), IGNORED)
-        for position, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
-            waveforms[position, : samples[position]] = torch.from_numpy(clip["waveform"])
-            inputs[position, : len(clip["tokens"]) - 1] = torch.tensor(clip["tokens"][:-1])
-            labels[position, :length] = torch.tensor(clip["tokens"][1 : length + 1])
+        windows = [item for item in items if "waveform" in item]
+        dropped = [one for item in items for one in item.get("dropped", [])]
+        if not windows:  # nothing to learn from, but every rank must take the step: silence without labels
+            nothing = {"tokens": [self.pad_token] * 2, "unlearned": 1, "clips": 0}
+            windows = [{"waveform": np.zeros(SAMPLE_RATE // 10, np.float32), **nothing}]
+        samples = [len(window["waveform"]) for window in windows]
+        width = max(len(window["tokens"]) for window in windows) - 1
+        waveforms = torch.zeros(len(windows), max(samples))
+        inputs = torch.full((len(windows), width), self.pad_token)
+        labels = torch.full((len(windows), width), IGNORED)
+        for number, window in enumerate(windows):
+            tokens, unlearned = torch.tensor(window["tokens"]), window["unlearned"]
+            waveforms[number, : samples[number]] = torch.from_numpy(window["waveform"])
+            inputs[number, : len(tokens) - 1] = tokens[:-1]
+            labels[number, unlearned : len(tokens) - 1] = tokens[unlearned + 1 :]
         batch = {
             "waveforms": waveforms,
             "samples": torch.tensor(samples),
+            "clips": sum(window["clips"] for window in windows),
             "decoder_input_ids": inputs,
             "labels": labels,
         }
         return {**batch, "dropped": dropped} if dropped else batch
-
-
-class ClipOrder(Sampler[int]):
-    """The order of one epoch: a function of seed and epoch, the same on any machine, so a resumed run goes on in it.
-
-    A source's weight says how many times the epoch shows each of its clips; of a fraction, other clips each epoch.
-    The last global batch is filled up with NO_CLIP, so that no clip is dropped or shown twice for the batch's sake.
-    """
-
-    def __init__(self, index: Index, weights: Sequence[float], global_batch: int, seed: int) -> None:
-        self.sources = index.column("source")
-        self.blocks = block_numbers(index)
-        self.weights = weights
-        self.global_batch = global_batch
-        self.seed = seed
-        self.epoch = 0
-        counts = np.bincount(self.sources, minlength=len(weights))
-        self.clips: int = sum(round(float(count) * weight) for count, weight in zip(counts, weights, strict=True))
-        if self.clips == 0:
-            raise UserError("data.train: the weights leave no clip to train on; raise them")
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one epoch."""
-        return -(-self.clips // self.global_batch)
-
-    def __len__(self) -> int:
-        return self.steps * self.global_batch
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        chance = np.random.default_rng([self.seed, self.epoch])
-        order = self.shuffled(self.chosen(chance), chance)
-        for position in order:
-            yield int(position)
-        yield from [NO_CLIP] * (len(self) - len(order))
-
-    def chosen(self, chance: np.random.Generator) -> np.ndarray:
-        """The clips of this epoch, in the order of the index, as often as their source's weight says."""
-        parts = []
-        for source, weight in enumerate(self.weights):
-            members = np.flatnonzero(self.sources == source)
-            whole = int(weight)
-            extra = round(len(members) * weight) - whole * len(members)
-            parts.append(np.tile(members, whole))
-            parts.append(chance.choice(members, size=extra, replace=False))
-        return np.concatenate(parts)
-
-    def shuffled(self, chosen: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        """Single files in any order; Parquet rows near others of their row groups, a window of groups at a time."""
-        if self.blocks is None:
-            return chance.permutation(chosen)
-        rank = chance.permutation(int(self.blocks.max()) + 1)[self.blocks[chosen]]
-        order = chosen[np.argsort(rank, kind="stable")]
-        rank = np.sort(rank)
-        edges = [0]
-        for boundary in np.flatnonzero(np.diff(rank)) + 1:
-            if boundary - edges[-1] >= CLIPS_PER_WINDOW:
-                edges.append(int(boundary))
-        for start, stop in zip(edges, [*edges[1:], len(order)], strict=True):
-            order[start:stop] = chance.permutation(order[start:stop])
-        return order
-
-
-def block_numbers(index: Index) -> np.ndarray | None:
-    """For each clip the number of its row group, or one of its own for a file; None when all are files."""
-    groups = index.column("row_group")
-    if (groups < 0).all():
-        return None
-    numbers = np.empty(len(groups), np.int64)
-    last: tuple[str, int] | None = None
-    number = -1
-    for position, row in enumerate(index):
-        key = (row["audio"], row["row_group"])
-        if key != last or row["row_group"] < 0:
-            number, last = number + 1, key
-        numbers[position] = number
-    return numbers

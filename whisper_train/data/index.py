@@ -25,9 +25,10 @@ SCHEMA = pa.schema(
         ("source", pa.int32()),
         ("seconds", pa.float32()),  # NaN where the audio was not read beforehand
         ("audio_hash", pa.uint64()),
+        ("tokens", pa.int32()),  # of the text as a label by itself; 0 where nobody asked
     ]
 )
-VERSION = 2  # of the schema: an index of another one is made again
+VERSION = 3  # of the schema: an index of another one is made again
 ROWS_PER_BATCH = 1_000
 IN_CACHE = "cache:"  # begins a path under CACHE_DIR, which lies elsewhere in a container than outside
 

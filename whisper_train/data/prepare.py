@@ -225,7 +225,7 @@ def set_fingerprint(job: Job, sources: Sequence[Source]) -> str:
     """Changes when the sources of one set or the files they name change."""
     described: list[Any] = [VERSION, job.language]
     for source in sources:
-        described.append(source.model_dump(mode="json", exclude={"weight"}))
+        described.append(source.model_dump(mode="json", exclude={"weight", "augment"}))
         described += [[path.name, path.stat().st_mtime_ns, path.stat().st_size] for path in files_of(source)]
     return hash_of(described)
 

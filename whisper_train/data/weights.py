@@ -38,7 +38,7 @@ def count_clips(data: Data, index: Index) -> np.ndarray:
 def apportion(total: int, wanted: np.ndarray) -> np.ndarray:
     """Whole numbers that sum up to `total` and are to each other as `wanted`, by largest remainders."""
     exact = total * wanted / wanted.sum()
-    parts = np.floor(exact).astype(np.int64)
+    parts: np.ndarray = np.floor(exact).astype(np.int64)
     largest = np.argsort(parts - exact, kind="stable")[: total - int(parts.sum())]
     parts[largest] += 1
     return parts

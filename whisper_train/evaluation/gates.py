@@ -26,7 +26,11 @@ def judge(gates: Gates, results: Mapping[str, Any], names: Sequence[str] = ()) -
         for name in gates.retention.sets or others:
             judged.append(judge_retention(gates.retention.max_loss, name, sets.get(name)))
     if gates.long_form:
-        judged.append(judge_long_form(gates.long_form.max_worse, sets.get(LONG_FORM_SET)))
+        joined = sets.get(LONG_FORM_SET)
+        if gates.long_form.max_worse is not None:
+            judged.append(judge_long_form(gates.long_form.max_worse, joined))
+        if gates.long_form.max_worse_than_clips is not None:
+            judged.append(judge_joining(gates.long_form.max_worse_than_clips, joined))
     if gates.hallucination:
         judged.append(judge_share(gates.hallucination.max_share, sets))
         judged.append(judge_silence(gates.hallucination.max_words_per_minute, results["silence"].get("tuned")))
@@ -64,20 +68,46 @@ def judge_retention(limit: float, name: str, result: Mapping[str, Any] | None) -
 
 def judge_long_form(limit: float, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None:
-        sentence = "no long recording could be joined: the first eval set is too short for gates.long_form.seconds"
-        return gate("long_form", LONG_FORM_SET, "change", limit, None, False, sentence)
+        return unjoined("long_form", limit)
     if result["baseline"] is None:
         return unmeasured("long_form", LONG_FORM_SET, "change", limit, result)
     metric = metric_of(result)
     before, after = result["baseline"][metric], result[metric]
-    worse = after / before - 1 if before else (0.0 if after == 0 else None)
-    met = worse is not None and worse <= limit + TOLERANCE
-    shown = "from no error at all" if worse is None else f"{worse:+.0%}"
+    worse, met, shown = judge_change(before, after, limit)
     sentence = (
         f"on joined clips, {result['seconds'] / 60:.0f} min, {metric.upper()} is {percent(after)}"
         f" after {percent(before)}: {shown}; at most {limit:+.0%} is allowed"
     )
     return gate("long_form", LONG_FORM_SET, "change", limit, worse, met, sentence)
+
+
+def judge_joining(limit: float, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Joined clips against the same clips one by one, both by the judged model."""
+    if result is None:
+        return unjoined("long_form_clips", limit)
+    alone = result.get("alone")
+    if alone is None:
+        sentence = "the joined clips were not all transcribed one by one; evaluate again"
+        return gate("long_form_clips", LONG_FORM_SET, "change", limit, None, False, sentence)
+    metric = metric_of(result)
+    worse, met, shown = judge_change(alone[metric], result[metric], limit)
+    sentence = (
+        f"recordings of up to {result['longest_seconds'] / 60:.1f} min have {metric.upper()} {percent(result[metric])},"
+        f" their {alone['clips']:,} clips one by one {percent(alone[metric])}: {shown}; at most {limit:+.0%} is allowed"
+    )
+    return gate("long_form_clips", LONG_FORM_SET, "change", limit, worse, met, sentence)
+
+
+def judge_change(before: float, after: float, limit: float) -> tuple[float | None, bool, str]:
+    """By how much a rate is worse, relative to `before` (None: that was zero), whether it may be, and in words."""
+    worse = after / before - 1 if before else (0.0 if after == 0 else None)
+    met = worse is not None and worse <= limit + TOLERANCE
+    return worse, met, "from no error at all" if worse is None else f"{worse:+.0%}"
+
+
+def unjoined(name: str, limit: float) -> dict[str, Any]:
+    sentence = "no long recording could be joined: the first eval set is too short for evaluation.long_form.seconds"
+    return gate(name, LONG_FORM_SET, "change", limit, None, False, sentence)
 
 
 def judge_share(limit: float, sets: Mapping[str, Any]) -> dict[str, Any]:

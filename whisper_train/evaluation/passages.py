@@ -7,11 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from whisper_train.audio import SAMPLE_RATE, Waveform
+from whisper_train.augment.augmenter import Augmenter
 from whisper_train.data.index import Index, shorten
 from whisper_train.data.read import AudioReader
 from whisper_train.evaluation.words import join_texts
 
 PAUSE_SECONDS = 0.5  # between joined clips
+AUGMENT_SEED = 0  # of a set that is made harder to hear: everybody's, so that every model hears the same
 PROBE_LENGTHS = (0.25, 0.5, 1.0)  # of the model's window
 HUM_HERTZ = 50.0
 
@@ -31,10 +33,17 @@ class Passages(Protocol):
 
 
 class Clips:
-    """Clips of an index at `positions`, each by itself."""
+    """Clips of an index at `positions`, each by itself, as `augmenter` makes them heard."""
 
-    def __init__(self, index: Index, columns: Sequence[str | None], positions: Sequence[int]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        columns: Sequence[str | None],
+        positions: Sequence[int],
+        augmenter: Augmenter | None = None,
+    ) -> None:
         self.index = index
+        self.augmenter = augmenter
         self.reader = AudioReader(columns)
         self.keys = list(positions)
         self.seconds: list[float] = np.nan_to_num(index.column("seconds"))[self.keys].tolist()
@@ -46,7 +55,7 @@ class Clips:
         position = self.keys[number]
         row = self.index[position]
         return {
-            "waveform": read_row(self.reader, row),
+            "waveform": read_row(self.reader, row, position, self.augmenter),
             "language": row["language"],
             "line": {
                 "clip": row["id"],
@@ -63,8 +72,16 @@ class Clips:
 class JoinedClips:
     """Recordings of about `seconds` each, made of consecutive clips of one speaker with pauses between them."""
 
-    def __init__(self, index: Index, columns: Sequence[str | None], seconds: float, minutes: float) -> None:
+    def __init__(
+        self,
+        index: Index,
+        columns: Sequence[str | None],
+        seconds: float,
+        minutes: float,
+        augmenter: Augmenter | None = None,
+    ) -> None:
         self.index = index
+        self.augmenter = augmenter
         self.reader = AudioReader(columns)
         self.groups = join_positions(index, seconds, minutes)
         self.keys = list(range(len(self.groups)))
@@ -75,9 +92,11 @@ class JoinedClips:
         return len(self.groups)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        rows = [self.index[position] for position in self.groups[number]]
+        group = self.groups[number]
+        rows = [self.index[position] for position in group]
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
-        waves = [wave for row in rows if (wave := read_row(self.reader, row)) is not None]
+        heard = [read_row(self.reader, row, at, self.augmenter) for row, at in zip(rows, group, strict=True)]
+        waves = [wave for wave in heard if wave is not None]
         parts = [part for wave in waves for part in (pause, wave)][1:]
         return {
             "waveform": np.concatenate(parts) if parts else None,
@@ -85,7 +104,7 @@ class JoinedClips:
             "line": {
                 "clip": f"{rows[0]['id']} and the next {len(rows) - 1}",
                 "position": number,
-                "parts": list(self.groups[number]),
+                "parts": list(group),
                 "reference": join_texts([row["text"] for row in rows]),
                 **{name: rows[0][name] for name in ("language", "speaker", "recording", "source")},
                 "seconds": round(self.seconds[number], 3),
@@ -140,13 +159,17 @@ def make_probe(kind: str, seconds: float) -> Waveform:
     return wave.astype(np.float32)
 
 
-def read_row(reader: AudioReader, row: dict[str, Any]) -> Waveform | None:
-    """The whole waveform of a clip; None, with a warning, for one that passed the audit and vanished since."""
+def read_row(reader: AudioReader, row: dict[str, Any], position: int, augmenter: Augmenter | None) -> Waveform | None:
+    """The whole waveform of the clip at `position` as it is heard, the same at every call.
+
+    None, with a warning, for one that passed the audit and vanished since.
+    """
     try:
-        return reader.read(row["audio"], row["row_group"], row["row"], row["source"])
+        waveform = reader.read(row["audio"], row["row_group"], row["row"], row["source"])
     except ValueError as error:
         warnings.warn(f"{row['id']}: {error}; counted as not recognized", stacklevel=2)
         return None
+    return augmenter(waveform, row["source"], position) if augmenter else waveform
 
 
 def choose_clips(index: Index, at_most: int | None) -> list[int]:

@@ -17,7 +17,7 @@ from whisper_train.evaluation.hallucination import find_hallucinations, heard_in
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
 from whisper_train.evaluation.score import Scored, count_pairs, rates
 from whisper_train.evaluation.slices import slice_scores
-from whisper_train.evaluation.transcription import Transcription, as_line, read_transcription
+from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, read_transcription
 from whisper_train.job import Gates
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.job_file import display
@@ -27,7 +27,6 @@ from whisper_train.run_folder import now
 FORMAT = 2
 TUNED, BASELINE = "tuned", "baseline"  # the model that is judged, and what it is compared with
 SHOWN_CONFUSIONS = 100
-QUESTION = ("set_digest", "task", "decoding", "chosen")  # in a header: what both models must have been asked
 
 
 def write_results(
@@ -35,15 +34,18 @@ def write_results(
     *,
     normalizer: str,
     gates: Gates | None,
+    long_form: bool = False,
     names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Scores the evaluation folder's transcriptions into results.json and listen.jsonl; returns the results.
 
-    Sets come in the order of `names`, all of them without; of the models those of `labels`. Without `gates` nothing is
-    judged, and `promoted` is null. Raises UserError when there is nothing to score, or it does not belong together.
+    Sets come in the order of `names`, all of them without; of the models those of `labels`. Joined clips are among them
+    where `long_form` or a gate asks for them, or nobody could: else they may be what an earlier model heard. Without
+    `gates` nothing is judged, and `promoted` is null. Raises UserError when there is nothing to score, or it does not
+    belong together.
     """
-    results, listen = make_results(folder, normalizer, gates, names, labels)
+    results, listen = make_results(folder, normalizer, gates, names, labels, long_form=long_form)
     with written_whole(folder / "listen.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(as_line(clip) for clip in listen)
     write_json(folder / "results.json", results)
@@ -56,6 +58,8 @@ def make_results(
     gates: Gates | None,
     names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
+    *,
+    long_form: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results, and the clips whose transcripts are worth a listen."""
     files = find_transcriptions(folder)
@@ -64,7 +68,7 @@ def make_results(
     order = [name for name in names or there if name in there]
     if not order:
         raise UserError(f"{display(folder)}: holds no transcription of a model; evaluate first (make eval)")
-    asked = gates is None or gates.long_form is not None  # else it may be what an earlier model heard
+    asked = long_form or gates is None or gates.long_form is not None
     if asked and LONG_FORM_SET in files[TUNED] and read_transcription(files[TUNED][LONG_FORM_SET]).lines:
         order.append(LONG_FORM_SET)
     headers: dict[str, dict[str, Any]] = {}
@@ -75,6 +79,8 @@ def make_results(
         headers |= {label: transcription.header for label, transcription in read.items()}
         results["sets"][name], suspicious = set_result(read, normalizer)
         listen += [{"set": name, **clip} for clip in suspicious]
+    if LONG_FORM_SET in order:
+        add_parts_alone(results["sets"][LONG_FORM_SET], files, order[:-1], normalizer)
     tuned = headers[TUNED]
     results |= {key: tuned.get(key) for key in ("job", "language", "decoding", "versions")}
     results["base"] = headers.get(BASELINE, {}).get("model")
@@ -89,6 +95,39 @@ def make_results(
     results["gates"] = judge(gates, results, names or ()) if gates else []
     results["promoted"] = all(gate["met"] for gate in results["gates"]) if gates else None
     return results, listen
+
+
+def add_parts_alone(
+    result: dict[str, Any], files: Mapping[str, Mapping[str, Path]], names: Sequence[str], normalizer: str
+) -> None:
+    """Adds to the joined clips' entry, under `alone`, how each model did on the same clips one by one.
+
+    None where these were not all transcribed: `names` are the sets that were.
+    """
+    entries = {TUNED: result, BASELINE: result["baseline"], **result["others"]}
+    for label, entry in entries.items():
+        if entry is not None:
+            joined = read_transcription(files[label][LONG_FORM_SET])
+            entry["alone"] = parts_alone(
+                joined, [files[label][name] for name in names if name in files[label]], normalizer
+            )
+
+
+def parts_alone(joined: Transcription, paths: Sequence[Path], normalizer: str) -> dict[str, Any] | None:
+    """`set`, `clips`, `wer` and `cer` of the clips that `joined` is made of, as the same model heard each by itself."""
+    positions = {position for line in joined.lines for position in line.get("parts", [])}
+    for path in paths:
+        transcription = read_transcription(path)
+        header = transcription.header
+        if any(header.get(key) != joined.header.get(key) for key in ("set_digest", "model_digest")):
+            continue
+        lines = [line for line in transcription.lines if line["position"] in positions]
+        if len(lines) < len(positions):
+            return None
+        pairs = [(line["reference"], line["hypothesis"]) for line in lines]
+        scored = rates(count_pairs(pairs, [normalizer])[normalizer])
+        return {"set": header["set"], "clips": len(lines), "wer": scored["wer"], "cer": scored["cer"]}
+    return None
 
 
 def file_figures(transcription: Transcription, normalizers: Sequence[str]) -> dict[str, Any]:

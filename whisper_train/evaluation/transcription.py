@@ -17,7 +17,9 @@ from whisper_train.job_file import display
 from whisper_train.paths import written_whole
 
 FORMAT = 1
-IDENTITY = ("model_digest", "set_digest", "task", "decoding", "chosen")  # other ones make another transcription
+# What was asked; another question makes another transcription. The last two: what was done to the audio.
+QUESTION = ("set_digest", "task", "decoding", "chosen", "augment", "recordings")
+IDENTITY = ("model_digest", *QUESTION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class SetTask:
     header: dict[str, Any]
     index: str | None
     columns: list[str | None]
+    augment: list[dict[str, Any] | None] | None = None  # what is done to each source's clips; None: nothing to any
     at_most: int | None = None
     joined: tuple[float, float] | None = None
     language: str = ""
@@ -81,15 +82,18 @@ def transcribe_share(task: ModelTask, share: int, say: Callable[[str], None]) ->
 def open_passages(one: SetTask, task: ModelTask, processor: Any) -> Any:
     """The passages of a set, the same in every process."""
     from whisper_train.audio import SAMPLE_RATE
+    from whisper_train.augment.augmenter import augmenter_for
+    from whisper_train.augment.settings import load_settings
     from whisper_train.data.index import Index
-    from whisper_train.evaluation.passages import Clips, JoinedClips, Probes, choose_clips
+    from whisper_train.evaluation.passages import AUGMENT_SEED, Clips, JoinedClips, Probes, choose_clips
 
     if one.index is None:
         return Probes(processor.feature_extractor.n_samples / SAMPLE_RATE, one.language)
     index = Index(Path(one.index), Path(task.cache))
+    augmenter = augmenter_for(load_settings(one.augment), index, one.columns, AUGMENT_SEED)
     if one.joined:
-        return JoinedClips(index, one.columns, *one.joined)
-    return Clips(index, one.columns, choose_clips(index, one.at_most))
+        return JoinedClips(index, one.columns, *one.joined, augmenter)
+    return Clips(index, one.columns, choose_clips(index, one.at_most), augmenter)
 
 
 def telling(

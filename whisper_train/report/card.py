@@ -200,11 +200,18 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
     )
     program = " ".join(part for part in ("whisper-train", run.get("version")) if part)
     commit = f", commit `{run['commit']}`" if run.get("commit") else ""
+    averaged = (
+        "- How far the weights lie between base and tuned model was chosen on clips of these sets, up to"
+        f" {max(run['averaging']['clips'].values()):,} of each: on others it may be a little worse.\n"
+        if run.get("averaging")
+        else ""
+    )
     return (
         "- By generation, never with the right text before its eyes; language and task are given.\n"
         "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
         f"- Decoding: {decoding}.\n"
         f"- Intervals (95 %) and comparisons take the clips of one {units} together.\n"
+        f"{averaged}"
         f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
         "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
     )
@@ -215,6 +222,8 @@ def how_trained(job: Job, run: dict[str, Any]) -> str:
     settings = learning_settings(job, run.get("steps") or 0)
     rows = [f"| `{name}` | {escape(str(value))} |" for name, value in settings.items() if value != 0]
     kept = f"\n\nKept: `{run['kept']}`." if run.get("kept") else ""
+    if averaged := run.get("averaging"):  # WiSE-FT, arXiv:2109.01903
+        kept += f" Of the averages of its weights and the base's this one was chosen: {escape(averaged['sentence'])}."
     return "\n".join(["| Setting | |", "|---|---|", *rows]) + f"{kept} The whole job is in `job.yaml`."
 
 

@@ -85,8 +85,13 @@ def thin_out(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> 
     return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, form: Format) -> Markup:
-    """Lines over a linear x axis; y is logarithmic where the values span much, and else starts at or near 0."""
+def line_chart(
+    series: Sequence[Series], *, title: str, x_label: str, form: Format, marked: float | None = None
+) -> Markup:
+    """Lines over a linear x axis; y is logarithmic where the values span much, and else starts at or near 0.
+
+    An upright line stands at the x that is `marked`.
+    """
     lines = [Series(one.name, one.kind, thin_out(one.points)) for one in series if one.points]
     x_values = [x for one in lines for x, _ in one.points]
     y_values = [y for one in lines for _, y in one.points]
@@ -98,6 +103,9 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, form: Form
     x_axis = Axis(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT)
     parts = [draw_y_axis(y_axis, y_ticks, form), draw_x_ticks(x_axis, x_ticks)]
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, x_label, "label"))
+    if marked is not None:
+        upright = Markup('<path class="marked" d="M{} {}V{}"/>')
+        parts.append(upright.format(x_axis.place(marked), TOP, HEIGHT - BOTTOM))
     for one in lines:
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in one.points]
         line = " ".join(f"{x:g},{y:g}" for x, y in places)

@@ -6,11 +6,12 @@ from typing import Any
 
 from whisper_train.paths import written_whole
 from whisper_train.report import figures
+from whisper_train.report.averaging import draw_averaging
 from whisper_train.report.clips import FindHallucinations, clips_to_listen_to, worst_clips
 from whisper_train.report.formats import MISSING
 from whisper_train.report.headline import describe_first_set
 from whisper_train.report.render import render
-from whisper_train.report.sound import BUDGET, Sounds
+from whisper_train.report.sound import BUDGET, Change, Sounds
 from whisper_train.report.transcriptions import Transcription, open_transcription
 
 REPORT = "report.html"
@@ -28,17 +29,19 @@ def write_report(
     audio_columns: Mapping[str, Sequence[str | None]] | None = None,
     find_hallucinations: FindHallucinations = lambda clip: (),
     audio_budget: int = BUDGET,
+    changes: Mapping[str, Change] | None = None,
 ) -> Path:
     """Writes `folder`/report.html, whole or not at all, and returns its path.
 
     `results`, `run` and `audit` are results.json, run.json and data/audit.json, `history` the trainer's log;
     `audio_columns` names per set the audio column of each source, where it is none of the usual ones;
-    `find_hallucinations` gives the marks of a transcription line; `audio_budget` is in bytes of the page.
+    `find_hallucinations` gives the marks of a transcription line; `audio_budget` is in bytes of the page;
+    `changes` makes the clips of a set sound as the model heard them.
     Raises UserError for a transcription that cannot be read.
     """
     results = {**results, "sets": results.get("sets") or {}}
     opened = [open_transcription(path) for path in transcriptions]
-    sounds = Sounds(cache, audio_columns, audio_budget)
+    sounds = Sounds(cache, audio_columns, audio_budget, changes)
     first, *others = figures.labels_of(results)
     labels = [first, *(label for label in others if label == figures.BASELINE)]
     worst = worst_clips(results, opened, labels, sounds, find_hallucinations)
@@ -51,6 +54,7 @@ def write_report(
         labels=figures.labels_of(results),
         lead=describe_first_set(results),
         curves=figures.draw_curves(history),
+        averages=draw_averaging(run or {}),
         durations=figures.draw_durations(results),
         worst=worst,
         listen=listen,

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
-from whisper_train.report import charts, figures, formats
+from whisper_train.report import averaging, charts, figures, formats
 
 FILTERS = (
     formats.count,
@@ -38,6 +38,7 @@ def make_environment() -> Environment:
         "draw_interval": figures.draw_interval,
         "highest_rate": figures.highest_rate,
         "key": charts.key,
+        "list_averages": averaging.list_averages,
         "models_of": figures.models_of,
         "normalizers_of": figures.normalizers_of,
     }

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from whisper_train.report.formats import number
 
 BUDGET = 12_000_000  # characters of base64 in one page
 MAX_SECONDS = 30.0
+Change = Callable[[Waveform, int, int], Waveform]  # (waveform, source, position) -> as the model heard that clip
 COMPRESSION = 0.9  # of libsndfile, 0 to 1: 24 kbit/s for 16 kHz mono, at which speech is still easy to judge
 
 
@@ -27,13 +28,18 @@ class Sound:
 
 
 class Sounds:
-    """Embeds clips until the page's budget is spent."""
+    """Embeds clips, as the model heard them, until the page's budget is spent."""
 
     def __init__(
-        self, cache: Path, audio_columns: Mapping[str, Sequence[str | None]] | None = None, budget: int = BUDGET
+        self,
+        cache: Path,
+        audio_columns: Mapping[str, Sequence[str | None]] | None = None,
+        budget: int = BUDGET,
+        changes: Mapping[str, Change] | None = None,
     ) -> None:
         self.cache, self.budget = cache, budget
         self.audio_columns = audio_columns or {}
+        self.changes = changes or {}  # per set whose audio was changed
 
     def embed(self, clip: Mapping[str, Any], set_name: str) -> Sound:
         """The sound of one line of a transcription file; never raises for audio that cannot be had."""
@@ -44,8 +50,12 @@ class Sounds:
             source = int(clip.get("source", 0))
             columns = self.audio_columns.get(set_name) or [None] * (source + 1)
             place = (int(clip.get("row_group", -1)), int(clip.get("row", -1)), source)
-            waveform = AudioReader(columns).read(lengthen(audio, self.cache), *place, max_seconds=MAX_SECONDS)
-        except (ValueError, TypeError, OSError, IndexError, UserError) as error:
+            change = self.changes.get(set_name)
+            whole = None if change else MAX_SECONDS  # what was drawn for a clip depends on its length
+            waveform = AudioReader(columns).read(lengthen(audio, self.cache), *place, max_seconds=whole)
+            if change:
+                waveform = change(waveform, source, int(clip["position"]))[: round(MAX_SECONDS * SAMPLE_RATE)]
+        except (ValueError, TypeError, OSError, LookupError, UserError) as error:
             return Sound(note=f"The audio cannot be read: {error}.")
         encoded = encode(waveform)
         if len(encoded) > self.budget:

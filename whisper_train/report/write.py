@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from whisper_train.audio import Waveform
+from whisper_train.augment.augmenter import augmenter_for
+from whisper_train.augment.settings import load_settings
+from whisper_train.data.index import Index
+from whisper_train.data.prepare import digest, index_path
+from whisper_train.errors import UserError
 from whisper_train.evaluation.hallucination import has_loop, is_too_long
+from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.results import find_transcriptions
 from whisper_train.evaluation.transcription import read_header
 from whisper_train.job import Job
@@ -12,6 +19,7 @@ from whisper_train.job_data import LONG_FORM_SET
 from whisper_train.paths import read_json
 from whisper_train.report.card import write_card
 from whisper_train.report.page import write_report
+from whisper_train.report.sound import Change
 from whisper_train.report.tensorboard import write_scores
 from whisper_train.run_folder import RunFolder
 from whisper_train.training.arguments import report_to
@@ -47,7 +55,32 @@ def write_page(place: Path, results: Mapping[str, Any], cache: Path, folder: Run
         history=training_history(folder) if folder else [],
         audio_columns={header["set"]: header.get("audio_columns", []) for header in headers if "set" in header},
         find_hallucinations=marks,
+        changes={header["set"]: find_change(header, place, cache) for header in headers if header.get("augment")},
     )
+
+
+def find_change(header: Mapping[str, Any], place: Path, cache: Path) -> Change:
+    """What makes the clips of a changed set sound again as they were heard for the evaluation in `place`.
+
+    It raises ValueError where that is not possible any more: babble needs the index of the set, noise its recordings.
+    """
+    reason = "its set has been audited anew since; evaluate again"
+    for folder in (place, *place.parents[:2]):  # the evaluation's own data, or those of its run
+        path = index_path(folder / "data", f"eval.{header['set']}")
+        if path.is_file() and digest(path) == header.get("set_digest"):
+            settings = load_settings(header["augment"])
+            try:
+                augmenter = augmenter_for(settings, Index(path, cache), header["audio_columns"], AUGMENT_SEED)
+            except UserError as error:
+                reason = str(error)
+                break
+            assert augmenter
+            return augmenter
+
+    def refuse(waveform: Waveform, source: int, position: int) -> Waveform:
+        raise ValueError(reason)
+
+    return refuse
 
 
 def training_history(folder: RunFolder) -> list[dict[str, Any]]:

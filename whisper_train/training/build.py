@@ -6,13 +6,19 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from whisper_train.audio import SAMPLE_RATE
-from whisper_train.data.dataset import ClipDataset, ClipOrder, Collator
+from whisper_train.augment.augmenter import augmenter_for
+from whisper_train.augment.settings import training_settings
+from whisper_train.data.dataset import ClipDataset, Collator
 from whisper_train.data.index import Index
+from whisper_train.data.order import ClipOrder
 from whisper_train.data.prepare import index_path
 from whisper_train.data.weights import epoch_weights
+from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
-from whisper_train.job_data import Source
-from whisper_train.model import is_multilingual, load_model, load_processor, make_encoder, prepare_for_training
+from whisper_train.job_augment import Augment
+from whisper_train.job_data import Source, Windows
+from whisper_train.labels import Labels
+from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
 from whisper_train.plan import RunPlan
 from whisper_train.training.arguments import make_arguments, report_to
 from whisper_train.training.callbacks import (
@@ -38,15 +44,40 @@ def build_trainer(
     # 1. model
     processor = load_processor(plan.base, revision=job.base_revision)
     model = load_model(plan.base, revision=job.base_revision)
-    encode = make_encoder(processor.tokenizer, job.task, multilingual=is_multilingual(model))
+    max_tokens = model.config.max_target_positions
+    labels = Labels(
+        processor.tokenizer,
+        job.task,
+        multilingual=is_multilingual(model),
+        hop_length=processor.feature_extractor.hop_length,
+        max_tokens=max_tokens,
+    )
     model = prepare_for_training(model, processor.tokenizer, job)
 
     # 2. data
-    max_seconds = min(job.data.max_seconds, processor.feature_extractor.n_samples / SAMPLE_RATE)
-    clips = open_set(plan, "train", job.data.training_sources, encode, max_seconds)
+    window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
+    clips = open_set(
+        plan,
+        "train",
+        job.data.training_sources,
+        labels,
+        window_seconds,
+        training_settings(job.data),
+        seed,
+        job.data.windows,
+    )
     name, sources = next(iter(job.data.eval.items()))
-    eval_clips = open_set(plan, f"eval.{name}", sources, encode, max_seconds)
-    order = ClipOrder(clips.index, epoch_weights(job.data, clips.index), plan.layout.global_batch, seed)
+    heard = [source.augment for source in sources]
+    eval_clips = open_set(plan, f"eval.{name}", sources, labels, window_seconds, heard, AUGMENT_SEED)
+    order = ClipOrder(
+        clips.index,
+        epoch_weights(job.data, clips.index),
+        plan.layout.global_batch,
+        seed,
+        windows=job.data.windows,
+        window_seconds=window_seconds,
+        max_tokens=max_tokens,
+    )
 
     # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
@@ -86,10 +117,28 @@ def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[s
 
 
 def open_set(
-    plan: RunPlan, name: str, sources: Sequence[Source], encode: Callable[[str, str], list[int]], max_seconds: float
+    plan: RunPlan,
+    name: str,
+    sources: Sequence[Source],
+    labels: Labels,
+    window_seconds: float,
+    settings: Sequence[Augment | None],
+    seed: int,
+    windows: Windows | None = None,
 ) -> ClipDataset:
+    """The clips of an audited set, joined as `windows` says; what `settings` say for each source is done to them."""
     columns = [source.audio_column for source in sources]
-    return ClipDataset(Index(index_path(plan.folder.data, name), plan.cache), columns, encode, max_seconds)
+    index = Index(index_path(plan.folder.data, name), plan.cache)
+    return ClipDataset(
+        index,
+        columns,
+        labels,
+        min(plan.job.data.max_seconds, window_seconds),
+        augmenter=augmenter_for(settings, index, columns, seed),
+        window_seconds=window_seconds,
+        pause_seconds=windows.pause_seconds if windows else (0.0, 0.0),
+        seed=seed,
+    )
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from whisper_train.data.dataset import IGNORED, Collator, shielded
+from whisper_train.data.order import Draw
 from whisper_train.evaluation.passages import Clips, choose_clips
 from whisper_train.evaluation.score import count_pairs
 from whisper_train.evaluation.transcribe import Decoding, transcribe
@@ -21,7 +22,7 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     share = (trainer.args.process_index, trainer.args.world_size)
     metrics: dict[str, float] = {}
     if job.training.get("predict_with_generate"):
-        passages = Clips(clips.index, clips.reader.audio_columns, short or positions)
+        passages = Clips(clips.index, clips.reader.audio_columns, short or positions, clips.augmenter)
         pairs = [
             (line["reference"], line["hypothesis"])
             for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
@@ -32,8 +33,9 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     if not short:
         return metrics
     loader = DataLoader(
-        Subset(clips, short[share[0] :: share[1]]),
+        clips,
         decoding.batch_size,
+        sampler=[Draw((position,)) for position in short[share[0] :: share[1]]],
         num_workers=decoding.workers,
         collate_fn=Collator(trainer.model.config.pad_token_id),
         multiprocessing_context=shielded(decoding.workers),
@@ -50,7 +52,7 @@ def fits(clips: Any, position: int, max_tokens: int) -> bool:
     row = clips.index[position]
     if row["seconds"] > clips.max_seconds:
         return False
-    return len(clips.encode(row["text"], row["language"])) <= max_tokens
+    return len(clips.labels(row["text"], row["language"])) <= max_tokens
 
 
 def gather(lines: list[Any]) -> list[Any]:

@@ -43,6 +43,8 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     if plan.deepspeed and plan.deepspeed.get("zero_force_ds_cpu_optimizer"):
         how += " with its compiled Adam in RAM"
     say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
+    if plan.job.data.windows:
+        say(f"train: {len(trainer.train_dataset):,} clips in {len(trainer.order.grouping):,} windows")
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next

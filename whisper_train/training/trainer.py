@@ -12,7 +12,8 @@ from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
 from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import IGNORED, ClipOrder, shielded
+from whisper_train.data.dataset import IGNORED, shielded
+from whisper_train.data.order import ClipOrder
 from whisper_train.errors import RunFailed
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
 from whisper_train.training.layer_rates import split_by_layer
@@ -86,11 +87,11 @@ class WhisperTrainer(Seq2SeqTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
-        samples = inputs.pop("samples")
+        samples, clips = inputs.pop("samples"), inputs.pop("clips")
         self.note_dropped(inputs.pop("dropped", []))
         waveforms = inputs.pop("waveforms").to(self.args.device)
         if self.model.training:
-            self.heard += len(samples)
+            self.heard += clips
             self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
         extractor = self.processor.feature_extractor
         prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": log_mel(waveforms, extractor)})

@@ -1,0 +1,145 @@
+"""What an epoch shows, and in which order: a function of seed and epoch, the same on any machine."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from whisper_train.data.index import Index
+from whisper_train.data.windows import NO_CLIP, group_clips, single_clips
+from whisper_train.errors import UserError
+from whisper_train.job_data import Windows
+
+CLIPS_PER_STRETCH = 1_000  # Parquet: row groups are shuffled, then windows within stretches of at least so many clips
+CUT_SHARE = 0.8  # of the windows with time stamps: those that end within the clip that follows, where one does
+DRAWS = 1  # sets what is drawn for a window apart from the order
+
+
+class Draw(NamedTuple):
+    """What is shown at one place of an epoch: a clip, or a window of several."""
+
+    positions: tuple[int, ...]  # of its clips in the index; none: it fills up the last global batch
+    epoch: int = 0
+    repeat: int = 0  # how many times this epoch has shown it before
+    timestamps: bool = False
+    prompt: int = NO_CLIP  # the clip before, whose text is given as a prompt
+    cut: int = NO_CLIP  # the clip behind, heard up to the window's end
+
+
+FILLER = Draw(())
+
+
+class ClipOrder(Sampler[Draw]):
+    """The order of one epoch: a function of seed and epoch, the same on any machine, so a resumed run goes on in it.
+
+    A source's weight says how many times the epoch shows each of its clips; of a fraction, others each epoch. With
+    `windows` clips are joined, and windows are what weights and `global_batch` count. The last global batch is filled
+    up with FILLER, so that no clip is dropped or shown twice for the batch's sake.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        weights: Sequence[float],
+        global_batch: int,
+        seed: int,
+        *,
+        windows: Windows | None = None,
+        window_seconds: float = 30.0,
+        max_tokens: int = 448,
+    ) -> None:
+        blocks = block_numbers(index)
+        self.settings = windows
+        self.grouping = (
+            group_clips(index, blocks, windows, window_seconds, max_tokens, seed)
+            if windows
+            else single_clips(len(index))
+        )
+        self.sources = index.column("source")[self.grouping.first]
+        self.blocks = None if blocks is None else blocks[self.grouping.first]
+        self.weights = weights
+        self.global_batch = global_batch
+        self.seed = seed
+        self.epoch = 0
+        counts = np.bincount(self.sources, minlength=len(weights))
+        self.windows: int = sum(round(float(count) * weight) for count, weight in zip(counts, weights, strict=True))
+        if self.windows == 0:
+            raise UserError("data.train: the weights leave no clip to train on; raise them")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one epoch."""
+        return -(-self.windows // self.global_batch)
+
+    def __len__(self) -> int:
+        return self.steps * self.global_batch
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Draw]:
+        chance = np.random.default_rng([self.seed, self.epoch])
+        windows, repeats = self.chosen(chance)
+        order = self.shuffled(windows, chance)
+        chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 3))
+        for window, repeat, drawn in zip(windows[order], repeats[order], chances, strict=True):
+            yield self.draw(int(window), int(repeat), drawn)
+        yield from [FILLER] * (len(self) - len(order))
+
+    def draw(self, window: int, repeat: int, drawn: np.ndarray) -> Draw:
+        """The window as this epoch shows it; `drawn` are three numbers between 0 and 1."""
+        grouping, settings = self.grouping, self.settings
+        start, stop = grouping.starts[window : window + 2]
+        positions = tuple(grouping.clips[start:stop].tolist())
+        if settings is None or not grouping.in_recording[window]:
+            return Draw(positions, self.epoch, repeat)
+        timestamps = bool(drawn[0] < settings.timestamps)
+        prompt = int(grouping.before[window]) if drawn[1] < settings.prompts else NO_CLIP
+        cut = int(grouping.behind[window]) if timestamps and drawn[2] < CUT_SHARE else NO_CLIP
+        return Draw(positions, self.epoch, repeat, timestamps, prompt, cut)
+
+    def chosen(self, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The windows of this epoch, in the order of the index, as often as their source's weight says.
+
+        And for each how many times it stands there before.
+        """
+        parts, repeats = [], []
+        for source, weight in enumerate(self.weights):
+            members = np.flatnonzero(self.sources == source)
+            whole = int(weight)
+            extra = round(len(members) * weight) - whole * len(members)
+            parts += [np.tile(members, whole), chance.choice(members, size=extra, replace=False)]
+            repeats += [np.repeat(np.arange(whole), len(members)), np.full(extra, whole)]
+        return np.concatenate(parts), np.concatenate(repeats)
+
+    def shuffled(self, chosen: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """An order of `chosen`: single files any, Parquet rows near others of their row groups, a stretch at a time."""
+        if self.blocks is None:
+            return chance.permutation(len(chosen))
+        rank = chance.permutation(int(self.blocks.max()) + 1)[self.blocks[chosen]]
+        order = np.argsort(rank, kind="stable")
+        clips = np.append(0, np.cumsum(np.diff(self.grouping.starts)[chosen[order]]))
+        edges = [0]
+        for boundary in np.flatnonzero(np.diff(rank[order])) + 1:
+            if clips[boundary] - clips[edges[-1]] >= CLIPS_PER_STRETCH:
+                edges.append(int(boundary))
+        for start, stop in zip(edges, [*edges[1:], len(order)], strict=True):
+            order[start:stop] = chance.permutation(order[start:stop])
+        return order
+
+
+def block_numbers(index: Index) -> np.ndarray | None:
+    """For each clip the number of its row group, or one of its own for a file; None when all are files."""
+    groups = index.column("row_group")
+    if (groups < 0).all():
+        return None
+    numbers = np.empty(len(groups), np.int64)
+    last: tuple[str, int] | None = None
+    number = -1
+    for position, row in enumerate(index):
+        key = (row["audio"], row["row_group"])
+        if key != last or row["row_group"] < 0:
+            number, last = number + 1, key
+        numbers[position] = number
+    return numbers
