@@ -201,13 +201,27 @@ def test_every_piece_has_its_height(base: Path) -> None:
     assert {layers_below_top(unit, config) for unit in units(config)} == set(range(6))
 
 
-def test_an_optimizer_with_one_rate_for_all_is_refused(base: Path) -> None:
-    model = prepared(base)
+@pytest.mark.parametrize("optimizer", ["lomo", "adalomo", "galore_adamw_layerwise"])
+def test_an_optimizer_with_one_rate_for_all_is_refused(place: Path, run_cli: RunCli, optimizer: str) -> None:
+    path = place / "job.yaml"
+    path.write_text(
+        "language: de\nbase: openai/whisper-tiny\nmodel: {layer_decay: 0.9}\ndata: {eval: {x: [{manifest: x.csv}]}}\n"
+        f"training: {{optim: {optimizer}}}\n"
+    )
+    result = run_cli("check", path)
+    assert result.exit_code == 2
+    assert f"model.layer_decay: needs an optimizer that takes a rate a layer, and training.optim: {optimizer}" in (
+        result.output
+    )
 
-    class OneRate:
-        param_groups = ({"params": list(model.parameters())},)
 
-    with pytest.raises(
-        UserError, match=r"model\.layer_decay: the optimizer that training.optim names has one learning rate"
-    ):
-        split_by_layer(OneRate(), model, 0.5)
+@pytest.mark.parametrize("decay", [0, 1.5, -1])
+def test_a_decay_that_is_none_is_refused(place: Path, run_cli: RunCli, decay: float) -> None:
+    path = place / "job.yaml"
+    path.write_text(
+        f"language: de\nbase: openai/whisper-tiny\nmodel: {{layer_decay: {decay}}}\n"
+        "data: {eval: {x: [{manifest: x.csv}]}}\n"
+    )
+    result = run_cli("check", path)
+    assert result.exit_code == 2
+    assert "model.layer_decay" in result.output

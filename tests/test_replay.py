@@ -209,12 +209,13 @@ def make_index(path: Path, *counts: int) -> Index:
     return Index(path, None)
 
 
-def make_data(share: float, learned: list[float], others: list[float]) -> Data:
+def make_data(share: float, learned: list[float], others: list[float], windows: dict[str, Any] | None = None) -> Data:
     def sources(weights: list[float]) -> list[dict[str, Any]]:
         return [{"manifest": "x.csv", "weight": weight} for weight in weights]
 
     replay = {"share": share, "earlier": False, "sources": sources(others)}
-    return Data.model_validate({"train": sources(learned), "replay": replay, "eval": [{"manifest": "y.csv"}]})
+    values = {"train": sources(learned), "replay": replay, "windows": windows, "eval": [{"manifest": "y.csv"}]}
+    return Data.model_validate(values)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
@@ -231,16 +232,18 @@ def test_an_epoch_has_the_share_that_was_asked_for(place: Path, share: float, co
     assert told == {"clips": sum(shown[2:]), "shown": sum(shown), "known": counts[2] + counts[3]}
 
 
-def test_what_is_told_of_it(place: Path) -> None:
-    index = make_index(place / "train.arrow", 90, 1000)
-    assert (
-        describe_replayed(count_replayed(make_data(0.1, [1.0], [1.0]), index))
-        == "an epoch shows 100 clips; 10 of them are replayed, from 1,000 (others in each)"
-    )
-    index = make_index(place / "few.arrow", 90, 4)
-    assert describe_replayed(count_replayed(make_data(0.1, [1.0], [1.0]), index)).endswith(
-        "from 4 (each 2.5 times on average)"
-    )
+@pytest.mark.parametrize(
+    ("known", "windows", "words"),
+    [
+        (1000, None, "an epoch shows 100 clips; 10 of them are replayed, from 1,000 (others each time)"),
+        (4, None, "an epoch shows 100 clips; 10 of them are replayed, from 4 (each 2.5 times on average)"),
+        (20, {}, "an epoch shows about 100 clips; about 10 of them are replayed, from 20 (others each time)"),
+    ],
+)
+def test_what_is_told_of_it(place: Path, known: int, windows: dict[str, Any] | None, words: str) -> None:
+    index = make_index(place / "train.arrow", 90, known)
+    data = make_data(0.1, [1.0], [1.0], windows)
+    assert describe_replayed(data, count_replayed(data, index)) == words
 
 
 def test_nothing_left_to_replay_is_told(place: Path) -> None:
@@ -274,7 +277,7 @@ def two_jobs(place: Path, make_manifest: Callable[..., Path]) -> Path:
 def test_a_run_replays_what_its_base_learned(two_jobs: Path, run_cli: RunCli) -> None:
     result = run_cli("train", two_jobs)
     assert result.exit_code == 0, result.output
-    assert "an epoch shows 16 clips; 8 of them are replayed, from 10 (others in each)" in result.output
+    assert "an epoch shows 16 clips; 8 of them are replayed, from 10 (others each time)" in result.output
     folder = Path(os.environ.get("MODEL_DIR", "models")) / "now"
     assert read_json(folder / "run.json")["replay"] == {"clips": 8, "shown": 16, "known": 10}
     card = (folder / "README.md").read_text()
