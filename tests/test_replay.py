@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from tests.conftest import TINY_ARCHITECTURE, RunCli
+from whisper_train.augment.settings import training_settings
 from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.cloud.travel import local_places
 from whisper_train.data.index import Index, write_index
+from whisper_train.data.order import ClipOrder
 from whisper_train.data.weights import apportion, count_replayed, describe_replayed, epoch_weights
 from whisper_train.errors import UserError
 from whisper_train.job import Job
@@ -148,6 +150,15 @@ def test_the_data_of_every_job_before_is_replayed_as_it_was_trained_on(chain: Pa
     assert sources["english.csv"].weight == 0.5
 
 
+def test_training_hears_the_new_in_its_own_way_and_the_old_in_theirs(chain: Path) -> None:
+    job = load(chain)
+    new, *old = training_settings(job.data)
+    assert new
+    assert new.telephone
+    assert [bool(one and one.room) for one in old] == [False, True, False, False, False]
+    assert not any(one is None or one.telephone for one in old)
+
+
 def test_the_resolved_job_loads_again_to_the_same(chain: Path, run_cli: RunCli) -> None:
     job = load(chain)
     printed = run_cli("check", chain).output
@@ -199,9 +210,13 @@ def test_replayed_sources_are_sources_like_others(chain: Path) -> None:
 # How much of it an epoch shows.
 
 
-def make_index(path: Path, *counts: int) -> Index:
+def make_index(path: Path, *counts: int, spoken: Sequence[bool] = ()) -> Index:
+    """So many clips of each source; of a `spoken` one it is known that one speaker says them, in 6 s each."""
+    known = {"speaker": "a", "recording": "b", "language": "de", "seconds": 6.0, "tokens": 10}
+    unknown = {"speaker": "", "recording": "", "language": "de", "seconds": 6.0, "tokens": 10}
     rows = (
         {"id": f"{source}-{number}", "text": "a", "audio": "x", "source": source, "row_group": -1}
+        | (known if spoken and spoken[source] else unknown)
         for source, count in enumerate(counts)
         for number in range(count)
     )
@@ -244,6 +259,21 @@ def test_what_is_told_of_it(place: Path, known: int, windows: dict[str, Any] | N
     index = make_index(place / "train.arrow", 90, known)
     data = make_data(0.1, [1.0], [1.0], windows)
     assert describe_replayed(data, count_replayed(data, index)) == words
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_joined_clips_are_replayed_by_the_clip_too(place: Path, share: float) -> None:
+    """The new come four in a window, the old alone: a share of the windows would be another one of the clips."""
+    data, index = (
+        make_data(share, [1.0], [1.0], {}),
+        make_index(place / "train.arrow", 4000, 1000, spoken=[True, False]),
+    )
+    order = ClipOrder(
+        index, epoch_weights(data, index), 8, seed=1, windows=data.windows, window_seconds=30.0, max_tokens=448
+    )
+    shown = [index[position]["source"] for draw in order for position in draw.positions]
+    assert sum(shown) / len(shown) == pytest.approx(share, rel=0.02)
+    assert len(order) < 2500 + len(shown) * share
 
 
 def test_nothing_left_to_replay_is_told(place: Path) -> None:
