@@ -225,6 +225,7 @@ class Job(Strict):
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         self.check_gates()
         self.check_replay()
+        self.check_layer_decay()
         long_form = self.evaluation.long_form
         if long_form and long_form.set not in (None, *self.data.eval):
             raise ValueError(
@@ -233,6 +234,14 @@ class Job(Strict):
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
+
+    def check_layer_decay(self) -> None:
+        optimizer = str(self.training.get("optim", ""))
+        if self.model.layer_decay is not None and optimizer.endswith(("lomo", "_layerwise")):
+            raise ValueError(
+                f"model.layer_decay: needs an optimizer that takes a rate a layer, and training.optim: {optimizer} has"
+                " one for all; leave either of them out"
+            )
 
     def check_replay(self) -> None:
         replay = self.data.replay
