@@ -199,6 +199,19 @@ def test_clips_that_were_missing_are_looked_for_again(place: Path, make_wav: Mak
     assert Audited(job, place / "data").kept("train") == ["0.wav", "1.wav", "2.wav"]
 
 
+def test_recordings_that_a_container_does_not_see_are_told(
+    place: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = make_manifest(place / "eval.jsonl", [(make_wav(place / "0.wav").name, "a")])
+    (place / "broken.wav").write_bytes(b"RIFF")
+    monkeypatch.setenv("WHISPER_TRAIN_CONTAINER", "whisper-train-audited")
+    for clip, told in (("gone.wav", True), ("broken.wav", False)):
+        train = make_manifest(place / "train.jsonl", [("gone.wav", "a"), (clip, "b")])
+        with pytest.raises(UserError, match="no usable clip among 2") as caught:
+            Audited(make_job([train], [evaluated]), place / "data")
+        assert ("need DATA_DIR=<their folder> in .env" in str(caught.value)) == told
+
+
 def test_eval_clips_that_were_missing_are_looked_for_again(place: Path, make_wav: MakeWav) -> None:
     make_wav(place / "0.wav")
     job = make_job(["gone.jsonl"], [make_manifest(place / "eval.jsonl", [("0.wav", "a"), ("1.wav", "b")])])

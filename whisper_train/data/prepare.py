@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
-from whisper_train.data.clip import Clip
+from whisper_train.data.clip import NO_SUCH_FILE, Clip
 from whisper_train.data.index import VERSION, Index
 from whisper_train.data.parquet import find_local_files, hub_revision
 from whisper_train.data.sources import read_source
@@ -20,7 +20,7 @@ from whisper_train.data.tables import find_common_voice, find_folder_table
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source, parse_split
-from whisper_train.paths import read_json, write_json
+from whisper_train.paths import read_json, unseen_hint, write_json
 
 SHOWN_REASONS = 4
 WHOLE_RECORDINGS = Limits(max_seconds=4 * 3600)  # what is evaluated may be long; 4 hours take 1 GB of memory
@@ -194,7 +194,13 @@ def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
     """Raises UserError when too much was dropped for the result to mean anything."""
     for name in audit["sets"]:
         if problem := problem_of(name, audit, job, folder):
-            raise UserError(problem)
+            raise UserError(problem + (unseen_hint() if all_are_missing(name, folder) else ""))
+
+
+def all_are_missing(name: str, folder: Path) -> bool:
+    """Whether every clip that was dropped from the set `name` has no file."""
+    lines = map(json.loads, (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
+    return all(line.get("detail") == NO_SUCH_FILE for line in lines if line["set"] == name)
 
 
 def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> str | None:
