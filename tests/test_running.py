@@ -101,6 +101,18 @@ def test_a_job_in_a_container_is_left_to_docker(place: Path, run_cli: RunCli) ->
         assert process.poll() is None
 
 
+def test_a_base_that_is_trained_for_another_job_is_stopped_by_that_jobs_name(place: Path, run_cli: RunCli) -> None:
+    inside = {"WHISPER_TRAIN_IMAGE": "i", "WHISPER_TRAIN_CONTAINER": "whisper-train-demo", "WHISPER_TRAIN_JOB": "demo"}
+    job = write_job(place)
+    with held(place / "models" / "tiny" / ".lock", **inside):
+        for words in (["train", str(job)], ["train", str(job), "--detach"], ["stop", "tiny"]):
+            result = run_cli(*words)
+
+            assert result.exit_code == 2
+            assert "as container whisper-train-demo, started for demo" in result.output
+            assert "make stop EXP=demo RUN=docker" in result.output
+
+
 def test_a_job_on_another_host_is_not_signalled_here(place: Path, run_cli: RunCli) -> None:
     lock = place / "models" / "tiny" / ".lock"
     with held(lock) as process:

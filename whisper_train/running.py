@@ -172,7 +172,7 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
         raise UserError(f"{folder.name}: is not running; whisper-train ps lists the runs")
     kind, _, rest = holder.partition(" ")
     if kind != "process" or not rest.endswith(f" on {os.uname().nodename}"):
-        raise UserError(f"{folder.name}: runs as {holder}; stop it there (make stop EXP={folder.name} RUN=docker)")
+        raise UserError(f"{folder.name}: runs as {holder}; stop it there ({stop_command(folder.name, holder)})")
     before = read_status(folder)
     print(f"{folder.name}: saving, then stopping (up to {STOP_SECONDS:.0f} s)", flush=True)
     try:
