@@ -134,6 +134,16 @@ def test_a_job_that_runs_is_not_started_again_in_the_background(place: Path, run
     assert not (place / "logs" / "tiny" / "console.log").exists()
 
 
+def test_a_job_that_is_trained_now_is_not_said_to_have_no_model(place: Path, run_cli: RunCli) -> None:
+    with held(place / "models" / "tiny" / ".lock") as process:
+        result = run_cli("eval", write_job(place))
+
+    assert result.exit_code == 2
+    assert f"error: tiny: is running already as process {process.pid} on" in result.output
+    assert "it is being trained now, and ends with an evaluation" in result.output
+    assert "make logs EXP=tiny RUN=local" in result.output
+
+
 def test_a_wrong_job_is_refused_before_anything_is_started(place: Path, run_cli: RunCli) -> None:
     result = run_cli("train", write_job(place, training={"learning_rte": 1}), "--detach")
 

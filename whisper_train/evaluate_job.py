@@ -32,14 +32,20 @@ from whisper_train.run_folder import (
     GATE_MISSED,
     LAUNCHER_LOCK,
     MAY_CHANGE,
+    RANKS_LOCK,
     RUNNING,
     STOPPED,
     TRAINED,
     RunFolder,
     check_same_job,
+    is_locked,
     locked,
+    make_command,
     now,
+    read_holder,
     run_folder,
+    stop_command,
+    this_process,
 )
 from whisper_train.run_log import duration, open_log
 from whisper_train.training_settings import TrainingSettings
@@ -70,6 +76,7 @@ def evaluate_named(
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     folder = run_folder(job, directories)
     check_sets(job, sets)
+    check_not_running(job, folder)
     sets = [name for name in job.data.eval if name in sets]  # the same question in whatever order
     whole = not models and not baseline and not sets and max_samples is None
     if not models:
@@ -84,7 +91,8 @@ def evaluate_named(
     check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
     with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
         say = open_log(folder.logs / EVALUATION_LOG)
-        say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
+        follow = make_command("logs", job.name, this_process())
+        say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: {follow}")
         if whole:
             check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
         if whole and job.data.train:
@@ -101,6 +109,19 @@ def check_sets(job: Job, sets: Sequence[str]) -> None:
     for name in sets:
         if name not in job.data.eval:
             raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+
+
+def check_not_running(job: Job, folder: RunFolder) -> None:
+    """Raises UserError for a job that runs, whose model is not there yet or is not to stay."""
+    for lock in (folder.path / LAUNCHER_LOCK, folder.path / RANKS_LOCK):
+        if is_locked(lock):
+            holder, status = read_holder(lock), folder.read().get("status")
+            doing = "evaluated" if status in (TRAINED, *EXIT_STATUS) else "trained"
+            raise UserError(
+                f"{job.name}: is running already as {holder}: it is being {doing} now, and ends with an evaluation; wait"
+                f" for that ({make_command('logs', job.name, holder)}), or stop it"
+                f" ({stop_command(job.name, holder)})"
+            )
 
 
 def check_model_is_there(job: Job, folder: RunFolder) -> None:

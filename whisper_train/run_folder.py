@@ -147,8 +147,13 @@ def read_holder(path: Path) -> str:
 
 def stop_command(name: str, holder: str) -> str:
     """What stops the job `name`, which `holder` runs."""
+    return make_command("stop", name, holder)
+
+
+def make_command(verb: str, name: str, holder: str) -> str:
+    """What stops the job `name`, or shows its logs: by where `holder` runs it, and by the name it was started by."""
     started_for = holder.partition(FOR_JOB)[2] or name
-    return f"make stop EXP={started_for} RUN={'docker' if holder.startswith('container') else 'local'}"
+    return f"make {verb} EXP={started_for} RUN={'docker' if holder.startswith('container') else 'local'}"
 
 
 def is_locked(path: Path) -> bool:

@@ -26,6 +26,7 @@ from whisper_train.run_folder import (
     TRAINING_LOG,
     is_locked,
     locked,
+    make_command,
     read_holder,
     run_folder,
     stop_command,
@@ -63,8 +64,8 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
         if not until.read():  # a word when the process holds the lock, from when on ps, logs and stop find it
             raise UserError(f"{job.name}: did not start; {console_log} says why")
     print(f"{job.name}: runs in the background as process {process.pid}")
-    stop = stop_command(job.name, this_process())
-    print(f"follow it: {stop.replace('stop', 'logs', 1)}; end it after a checkpoint: {stop}")
+    follow, stop = (make_command(verb, job.name, this_process()) for verb in ("logs", "stop"))
+    print(f"follow it: {follow}; end it after a checkpoint: {stop}")
 
 
 def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> None:
