@@ -151,13 +151,18 @@ follow() {
   end "$name"
 }
 
+# What the container said last, less the command to paste that a run ends with: whisper_train/run_log.py, HEAR.
+last_line() {
+  docker logs --tail 20 "$1" 2>&1 | { grep -v -e '^ ' -e '^$' -e '^next, hear' || true; } | tail -n 1
+}
+
 list() {
   check_engine
   local format='{{.Label "whisper-train.job"}}\t{{.ID}}\t{{.Status}}\t{{.Image}}' job id rest
-  printf '%-20s %-14s %-28s %-40s %s\n' JOB CONTAINER STATUS IMAGE 'LAST LINE'
+  printf '%-20s %-14s %-34s %-40s %s\n' JOB CONTAINER STATUS IMAGE 'LAST LINE'
   docker ps --all --filter label=whisper-train.job --filter "label=$CHECKOUT_LABEL=$PWD" --format "$format" |
     while IFS=$'\t' read -r job id rest; do
-      printf '%-20s %-14s %-28s %-40s %s\n' "$job" "$id" "${rest%%$'\t'*}" "${rest#*$'\t'}" "$(docker logs --tail 1 "$id" 2>&1)"
+      printf '%-20s %-14s %-34s %-40s %s\n' "$job" "$id" "${rest%%$'\t'*}" "${rest#*$'\t'}" "$(last_line "$id")"
     done
 }
 

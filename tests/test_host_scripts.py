@@ -268,6 +268,7 @@ def engine(host: Host) -> Host:
           "container inspect"*) ;;
           compose*run*) touch started; echo "PASTE=$WHISPER_TRAIN_VOLUMES JOB=$WHISPER_TRAIN_JOB $*" >>done ;;
           logs*) cat logs ;;
+          ps*) printf 'demo\\t0123456789ab\\tExited (143) About a minute ago\\tx\\n' ;;
           wait*) cat status ;;
           rm*) rm -f started; echo removed >>done ;;
           *) echo "docker $*" >&2; exit 1 ;; esac""",
@@ -325,6 +326,15 @@ def test_a_machine_that_is_not_there_starts_no_container(engine: Host, given: di
     assert (ended, done) == (2, "")
     assert "error: MACHINE: h20: no such profile in jobs/machines; there are: cpu" in shown
     assert start(engine, "", 0, "--machine", "cpu")[0] == 0
+
+
+def test_the_list_shows_what_a_container_said_last_and_no_command_to_paste(engine: Host) -> None:
+    engine.has("tail")
+    (engine.checkout / "logs").write_text("done in 1s; report: r\nnext, hear what it hears:\n  python -c x\n\n")
+
+    heading, line = engine.run("bash", "docker/job.sh", "ps").stdout.splitlines()
+
+    assert line[heading.index("LAST LINE") :] == "done in 1s; report: r"
 
 
 # The Makefile.

@@ -183,6 +183,37 @@ def test_logs_of_a_run_that_has_ended_are_printed_whole(place: Path, run_cli: Ru
         assert run_cli("logs", name).output == "step 1\nérreur\ndone\n"
 
 
+@pytest.mark.parametrize(
+    ("log", "text", "shown"),
+    [
+        ("training.log", "at whisper_train: done in 1s; report: r\n", "at whisper_train: done in 1s; report: r"),
+        ("training.log", "at whisper_train: error: a\nb\nat py.warnings: old\n", "at whisper_train: error: a"),
+        ("console.log", "done in 1s; report: r\nnext, hear what it hears:\n  python -c x\n", "done in 1s; report: r"),
+        ("console.log", "\n", "-"),
+    ],
+)
+def test_the_last_line_of_the_list_says_how_it_is(
+    place: Path, run_cli: RunCli, log: str, text: str, shown: str
+) -> None:
+    for folder, name, content in (("models", "run.json", '{"status": "done"}'), ("logs", log, text)):
+        (place / folder / "tiny").mkdir(parents=True)
+        (place / folder / "tiny" / name).write_text(content)
+
+    assert run_cli("ps").output.splitlines()[1] == f"tiny  done    -        {shown}"
+
+
+def test_what_went_wrong_is_in_the_log_and_in_the_list(place: Path, run_cli: RunCli) -> None:
+    (place / "x.jsonl").write_text('{"audio": "gone.wav", "text": "a"}\n')
+    source = [{"manifest": "x.jsonl"}]
+    job = write_job(place, data={"train": source, "eval": {"held-out": source}})
+
+    assert run_cli("train", job).exit_code == 2
+
+    error = "whisper_train: error: tiny: data.train: no usable clip among 1 (1 unreadable)"
+    assert error in run_cli("logs", "tiny").output
+    assert error in run_cli("ps").output
+
+
 # Real runs.
 
 

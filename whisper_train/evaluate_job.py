@@ -47,7 +47,7 @@ from whisper_train.run_folder import (
     stop_command,
     this_process,
 )
-from whisper_train.run_log import duration, open_log
+from whisper_train.run_log import duration, errors_logged, open_log
 from whisper_train.training_settings import TrainingSettings
 
 LONGEST_NAME = 200  # of a folder; file systems take 255 bytes
@@ -89,7 +89,7 @@ def evaluate_named(
     make_directory(folder.logs, named_by="LOG_DIR")
     chosen = choose_models(job, folder, models, baseline, directories)
     check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
-    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
+    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), errors_logged():
         say = open_log(folder.logs / EVALUATION_LOG)
         follow = make_command("logs", job.name, this_process())
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: {follow}")
@@ -101,7 +101,8 @@ def evaluate_named(
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
         results = evaluate(request, environment, say)
         page = write_page(place, results, directories.cache)
-        say(f"{make_table(results)}\nreport: {display(page)}")
+        say(make_table(results))
+        say(f"report: {display(page)}")
     return EXIT_DONE
 
 
@@ -118,8 +119,8 @@ def check_not_running(job: Job, folder: RunFolder) -> None:
             holder, status = read_holder(lock), folder.read().get("status")
             doing = "evaluated" if status in (TRAINED, *EXIT_STATUS) else "trained"
             raise UserError(
-                f"{job.name}: is running already as {holder}: it is being {doing} now, and ends with an evaluation; wait"
-                f" for that ({make_command('logs', job.name, holder)}), or stop it"
+                f"{job.name}: is running already as {holder}: it is being {doing} now, and ends with an evaluation;"
+                f" wait for that ({make_command('logs', job.name, holder)}), or stop it"
                 f" ({stop_command(job.name, holder)})"
             )
 

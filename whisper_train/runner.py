@@ -37,7 +37,7 @@ from whisper_train.run_folder import (
     opened,
     run_folder,
 )
-from whisper_train.run_log import open_log, print_line
+from whisper_train.run_log import HEAR, errors_logged, open_log, print_line
 
 EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED, STOPPED: EXIT_STOPPED}
 EXIT_STATUS |= {TRAINED: EXIT_DONE}  # of another host than the first, which evaluates
@@ -120,7 +120,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         say = open_log(folder.logs / TRAINING_LOG)
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
         try:
-            with naming(job):
+            with errors_logged(), naming(job):
                 status = folder.read().get("status")
                 if status != TRAINED:
                     plan = prepare(job, folder, layout, directories, environment, say)
@@ -139,7 +139,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
                 folder.update(status=STOPPED)
             return EXIT_STATUS[status]
         publish(job, folder)
-        say(f"next, hear what it hears:\n  {next_command(job, folder, directories.cache, environment)}")
+        print_line(f"{HEAR}\n  {next_command(job, folder, directories.cache, environment)}")
         return EXIT_STATUS[status]
 
 

@@ -32,6 +32,7 @@ from whisper_train.run_folder import (
     stop_command,
     this_process,
 )
+from whisper_train.run_log import HEAR
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
 MEASURED = "evaluated"  # a job that trains nothing
@@ -137,6 +138,7 @@ def last_line(logs: Path) -> str:
     log = newest_log(logs)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
     ours = [line for line in lines if " whisper_train: " in line] or lines  # beside them, what libraries warn of
+    ours = [line for line in ours if line.strip() and not line.startswith((" ", HEAR))]
     return ours[-1].strip() if ours else "-"
 
 
