@@ -100,7 +100,7 @@ def evaluate_named(
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
         results = evaluate(request, environment, say)
-        page = write_page(place, results, directories.cache)
+        page = write_page(place, results, directories.cache, say)
         say(make_table(results))
         say(f"report: {display(page)}")
     return EXIT_DONE
@@ -181,7 +181,7 @@ def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, 
     write_text(folder.path / "job.yaml", dump_job(job))
     evaluated = evaluation_inputs(job, folder.path)
     folder.update(status=status, promoted=results["promoted"], finished=now(), error=None, evaluated=evaluated)
-    page = write_run_reports(job, folder, results, cache)
+    page = write_run_reports(job, folder, results, cache, say)
     say(make_table(results))
     say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
     return status

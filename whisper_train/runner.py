@@ -51,8 +51,10 @@ def resolve(
     return load_whole(name, machine_path=profile, overrides=overrides, environment=environment), why
 
 
-def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
+def resolve_with_bases(
+    name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]
+) -> tuple[list[Job], str]:
+    """The job called `name` after those jobs it is based on that have no result yet, and as resolve() the sentence."""
     profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
     jobs = load_chain(
         name,
@@ -61,6 +63,12 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
         environment=environment,
         is_done=lambda base: run_folder_status(base, environment) == DONE,
     )
+    return jobs, why
+
+
+def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
+    jobs, why = resolve_with_bases(name, machine, overrides, environment)
     for each in jobs:
         check_trainable(each)
     print_line(why)
