@@ -504,6 +504,20 @@ BASES = [
         "empty: cannot be loaded",
         run="train job.yaml",
     ),
+    bad(
+        "base that is a folder of the working directory",
+        {"mine/j.yaml": from_base("tuned/first"), "tuned/first/config.json": "{}"},
+        "mine/j.yaml: base: tuned/first: paths in a job are relative to its file; write ../tuned/first for the folder",
+        run="train mine/j.yaml",
+    ),
+    bad(
+        "base that is another job's folder",
+        {"mine/j.yaml": from_base("models/first"), "models/first/config.json": "{}"},
+        "mine/j.yaml: base: models/first: ",
+        "write job:first for the result of that job",
+        run="check mine/j.yaml",
+    ),
+    bad("job that is not there to check", from_base("job:gone"), "job: base: job:gone: no such job in "),
     bad("job that is not there", from_base("job:gone"), "base: job:gone", "no such job", run="train job.yaml"),
     bad(
         "processor that is not there",

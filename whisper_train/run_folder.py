@@ -40,6 +40,7 @@ PACKAGES = (
 
 TRAINING_LOG, EVALUATION_LOG = "training.log", "evaluation.log"
 LAUNCHER_LOCK = ".lock"
+FOR_JOB = ", started for "  # stands in a lock between a container and its job
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process; fcntl(2)
 RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed launcher for as long as they save
 
@@ -134,7 +135,9 @@ def locked(path: Path) -> Iterator[None]:
 def this_process() -> str:
     """This process as people find it: inside a container by the container's name, or its id, which is its host name."""
     if os.environ.get("WHISPER_TRAIN_IMAGE"):
-        return f"container {os.environ.get('WHISPER_TRAIN_CONTAINER') or platform.node()}"
+        job = os.environ.get("WHISPER_TRAIN_JOB")  # that it was started for: this may be a base of it
+        name = os.environ.get("WHISPER_TRAIN_CONTAINER") or platform.node()
+        return f"container {name}{FOR_JOB}{job}" if job else f"container {name}"
     return f"process {os.getpid()} on {platform.node()}"
 
 
@@ -145,7 +148,13 @@ def read_holder(path: Path) -> str:
 
 def stop_command(name: str, holder: str) -> str:
     """What stops the job `name`, which `holder` runs."""
-    return f"make stop EXP={name} RUN={'docker' if holder.startswith('container') else 'local'}"
+    return make_command("stop", name, holder)
+
+
+def make_command(verb: str, name: str, holder: str) -> str:
+    """What stops the job `name`, or shows its logs: by where `holder` runs it, and by the name it was started by."""
+    started_for = holder.partition(FOR_JOB)[2] or name
+    return f"make {verb} EXP={started_for} RUN={'docker' if holder.startswith('container') else 'local'}"
 
 
 def is_locked(path: Path) -> bool:
