@@ -46,6 +46,20 @@ visible_folders() {
   volume "$(cd "$(dirname "$job")" && pwd)"
 }
 
+# Refuses a machine profile that is not there, before an image is built for it.
+check_machine() {
+  local folder=${CONFIG_DIR:-jobs}/machines name=${MACHINE:-} option='' word file known
+  for word; do
+    case $option/$word in --machine/*) name=$word ;; */--machine=*) name=${word#*=} ;; esac
+    option=$word
+  done
+  for file in "$name" "$folder/$name" "$folder/$name.yaml"; do
+    if [ -z "$name" ] || [ -f "$file" ]; then return; fi
+  done
+  known=$(for file in "$folder"/*.yaml; do basename "$file" .yaml; done | tr '\n' ' ')
+  fail "MACHINE: $name: no such profile in $folder; there are: $known"
+}
+
 # Builds the image from this checkout, or has the one that IMAGE_TAG names.
 ensure_image() {
   local service=$1 image=$2 quiet=
@@ -73,6 +87,7 @@ start() {
   check_engine
   name=$(container_name "$job")
   volumes=$(visible_folders "$job" "$@" | sort -u) # the engine refuses a folder that is named twice
+  check_machine "$@"
   check_gpus
   make_directories
   need_own "$name"
@@ -84,9 +99,13 @@ start() {
   ensure_image "$service" "$image"
   WHISPER_TRAIN_DIGEST=$(docker image inspect --format '{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}' "$image")
   export WHISPER_TRAIN_DIGEST=${WHISPER_TRAIN_DIGEST##*@} WHISPER_TRAIN_CONTAINER=$name
+  WHISPER_TRAIN_JOB=$(basename "$job" .yaml)
+  # shellcheck disable=SC2086 # one volume a line; the line to paste at the end needs the same ones
+  WHISPER_TRAIN_VOLUMES=$(IFS=$'\n' && [ -z "$volumes" ] || printf '%q ' $volumes)
+  export WHISPER_TRAIN_JOB WHISPER_TRAIN_VOLUMES
   if [ -n "$(state "$name")" ]; then docker rm "$name" >/dev/null; fi # it has ended; its run folder has all that matters
   # shellcheck disable=SC2086 # one volume a line
-  said=$(IFS=$'\n' && compose run --detach --name "$name" --label "whisper-train.job=$(basename "$job" .yaml)" \
+  said=$(IFS=$'\n' && compose run --detach --name "$name" --label "whisper-train.job=$WHISPER_TRAIN_JOB" \
     ${volumes:+$volumes} "$service" "$verb" "$job" "$@" 2>&1) ||
     fail "$job: the container did not start (make doctor checks this machine): $said"
   say "running in container $name of $image; inside, /models is $MODEL_DIR"
@@ -100,16 +119,24 @@ start() {
 
 # Waits until the job has been checked and begins: a mistake in it is told now, not found out hours later.
 tell_early_end() {
-  local status
   for _ in $(seq 120); do
     [ "$(state "$1")" = running ] || break
-    if [ "${NODE_RANK:-0}" != 0 ] || docker logs "$1" 2>&1 | grep -q 'follow it with'; then return; fi
+    if [ "${NODE_RANK:-0}" != 0 ] || has_begun "$1"; then return; fi
     sleep 0.5
   done
   if [ "$(state "$1")" = running ]; then return; fi
   docker logs "$1"
+  end "$1"
+}
+
+has_begun() { [[ $(docker logs "$1" 2>&1) == *'follow it with'* ]]; }
+
+# Leaves with the container's status. One that was refused before its job began has nothing to show that is not said here.
+end() {
+  local status
   status=$(docker wait "$1")
-  [ "$status" = 0 ] || exit "$status"
+  if [ "$status" = 2 ] && ! has_begun "$1"; then docker rm "$1" >/dev/null; fi
+  exit "$status"
 }
 
 # Shows what the container says until it ends, and ends with its status. Ctrl-C asks it to save and stop.
@@ -121,16 +148,21 @@ follow() {
   logs=$!
   trap 'kill "$logs"; exit 129' HUP
   while kill -0 "$logs" 2>/dev/null; do wait "$logs" || true; done
-  exit "$(docker wait "$name")"
+  end "$name"
+}
+
+# What the container said last, less the command to paste that a run ends with: whisper_train/run_log.py, HEAR.
+last_line() {
+  docker logs --tail 20 "$1" 2>&1 | { grep -v -e '^ ' -e '^$' -e '^next, hear' || true; } | tail -n 1
 }
 
 list() {
   check_engine
   local format='{{.Label "whisper-train.job"}}\t{{.ID}}\t{{.Status}}\t{{.Image}}' job id rest
-  printf '%-20s %-14s %-28s %-40s %s\n' JOB CONTAINER STATUS IMAGE 'LAST LINE'
+  printf '%-20s %-14s %-34s %-40s %s\n' JOB CONTAINER STATUS IMAGE 'LAST LINE'
   docker ps --all --filter label=whisper-train.job --filter "label=$CHECKOUT_LABEL=$PWD" --format "$format" |
     while IFS=$'\t' read -r job id rest; do
-      printf '%-20s %-14s %-28s %-40s %s\n' "$job" "$id" "${rest%%$'\t'*}" "${rest#*$'\t'}" "$(docker logs --tail 1 "$id" 2>&1)"
+      printf '%-20s %-14s %-34s %-40s %s\n' "$job" "$id" "${rest%%$'\t'*}" "${rest#*$'\t'}" "$(last_line "$id")"
     done
 }
 

@@ -16,7 +16,7 @@ from tests.conftest import TINY_ARCHITECTURE, MakeWav
 from tests.tiny import tiny_job
 from whisper_train.data.audit import REASONS
 from whisper_train.data.index import Index, shorten, write_index
-from whisper_train.data.prepare import fingerprint_of, prepare_data, set_fingerprint
+from whisper_train.data.prepare import fingerprint_of, prepare_data, prepare_eval_data, set_fingerprint
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source
@@ -179,6 +179,54 @@ def test_raising_the_limit_needs_no_second_audit(place: Path, wrong_clips: list[
     result = Audited(make_job([train], [evaluated], max_dropped_fraction=0.8), place / "data")
 
     assert "audited before, 2 clips" in result.said[0]
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_clips_that_were_missing_are_looked_for_again(place: Path, make_wav: MakeWav, missing: int) -> None:
+    """Neither the manifest nor the job has changed: only the recordings have come."""
+    for number in range(4):
+        make_wav(place / f"{number}.wav", pitch=200 + 20 * number)
+    train = make_manifest(place / "train.jsonl", [(f"{number}.wav", "a") for number in range(3)])
+    job = make_job([train], [make_manifest(place / "eval.jsonl", [("3.wav", "c")])])
+    for number in range(missing):
+        (place / f"{number}.wav").rename(place / f"away-{number}.wav")
+    with pytest.raises(UserError, match=f"{missing} unreadable"):
+        Audited(job, place / "data")
+
+    for number in range(missing):
+        (place / f"away-{number}.wav").rename(place / f"{number}.wav")
+
+    assert Audited(job, place / "data").kept("train") == ["0.wav", "1.wav", "2.wav"]
+
+
+def test_recordings_that_a_container_does_not_see_are_told(
+    place: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = make_manifest(place / "eval.jsonl", [(make_wav(place / "0.wav").name, "a")])
+    (place / "broken.wav").write_bytes(b"RIFF")
+    monkeypatch.setenv("WHISPER_TRAIN_CONTAINER", "whisper-train-audited")
+    for clip, told in (("gone.wav", True), ("broken.wav", False)):
+        train = make_manifest(place / "train.jsonl", [("gone.wav", "a"), (clip, "b")])
+        with pytest.raises(UserError, match="no usable clip among 2") as caught:
+            Audited(make_job([train], [evaluated]), place / "data")
+        assert ("need DATA_DIR=<their folder> in .env" in str(caught.value)) == told
+
+
+def test_eval_clips_that_were_missing_are_looked_for_again(place: Path, make_wav: MakeWav) -> None:
+    make_wav(place / "0.wav")
+    job = make_job(["gone.jsonl"], [make_manifest(place / "eval.jsonl", [("0.wav", "a"), ("1.wav", "b")])])
+
+    def audited(trained: Path, own: Path) -> int:
+        sets = prepare_eval_data(job, ["eval"], trained, own, cache=place / "cache", say=lambda line: None)
+        return len(Index(sets["eval"].index, cache=None))
+
+    with pytest.raises(UserError, match="1 unreadable"):
+        audited(place / "gone", place / "own")
+    make_wav(place / "1.wav", pitch=300)
+
+    assert audited(place / "gone", place / "own") == 2
+    assert audited(place / "own", place / "another") == 2
+    assert not (place / "another").exists(), "what was audited well is not audited again"
 
 
 def test_a_rerun_takes_the_audit_that_is_there(place: Path, wrong_clips: list[Line]) -> None:

@@ -229,9 +229,24 @@ VALUES = [
     bad("retention with one set", based("gates: {retention: {}}"), "gates.retention: needs a second set"),
     bad("a comparison with no base", job("gates: {significant: true}"), "gates.significant: compares with the base"),
     bad(
+        "long recordings of a set that is not there",
+        based("evaluation: {long_form: {set: french}}"),
+        "evaluation.long_form.set: french: no such set; data.eval has",
+    ),
+    bad(
         "joined clips no longer than a window",
-        based("gates: {long_form: {seconds: 30}}"),
-        "gates.long_form.seconds: 30",
+        based("evaluation: {long_form: {seconds: 30}}"),
+        "evaluation.long_form.seconds: 30",
+    ),
+    bad(
+        "long recordings that nothing judges",
+        based("gates: {long_form: {max_worse: null}}"),
+        "gates.long_form: max_worse: is null, and so is max_worse_than_clips",
+    ),
+    bad(
+        "a pause that ends before it begins",
+        job("data: {windows: {pause_seconds: [1, 0.5]}}"),
+        "data.windows: pause_seconds: [1, 0.5]: give [low, high]",
     ),
     bad(
         "an eval set with a name of ours", job("data: {eval: {silence: [{manifest: eval.jsonl}]}}"), "silence: is what"
@@ -489,6 +504,20 @@ BASES = [
         "empty: cannot be loaded",
         run="train job.yaml",
     ),
+    bad(
+        "base that is a folder of the working directory",
+        {"mine/j.yaml": from_base("tuned/first"), "tuned/first/config.json": "{}"},
+        "mine/j.yaml: base: tuned/first: paths in a job are relative to its file; write ../tuned/first for the folder",
+        run="train mine/j.yaml",
+    ),
+    bad(
+        "base that is another job's folder",
+        {"mine/j.yaml": from_base("models/first"), "models/first/config.json": "{}"},
+        "mine/j.yaml: base: models/first: ",
+        "write job:first for the result of that job",
+        run="check mine/j.yaml",
+    ),
+    bad("job that is not there to check", from_base("job:gone"), "job: base: job:gone: no such job in "),
     bad("job that is not there", from_base("job:gone"), "base: job:gone", "no such job", run="train job.yaml"),
     bad(
         "processor that is not there",

@@ -1,6 +1,7 @@
 """The scripts around containers, without an engine: settings, folders, cards, names of images, and the Makefile."""
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,93 @@ def test_the_commit_of_an_image_is_a_commit_even_where_a_release_is_tagged(repos
     assert repository.source("commit").stdout.strip() == commit
     (repository.checkout / "compose.yaml").open("a").write("# changed\n")
     assert repository.source("commit").stdout.strip() == f"{commit}+"
+
+
+# Jobs in containers, on an engine that starts nothing but a container which ends at once.
+
+
+@pytest.fixture
+def engine(host: Host) -> Host:
+    """What the container prints and ends with is in the files `logs` and `status`; `done` holds what was done."""
+    host.has("seq", "sleep", "touch", "rm")
+    (host.checkout / "jobs" / "machines").mkdir(parents=True)
+    (host.checkout / "jobs" / "demo.yaml").touch()
+    (host.checkout / "jobs" / "machines" / "cpu.yaml").touch()
+    host.write_tool(
+        "docker",
+        """case "$*" in
+          "compose version"* | info* | "image inspect"*) ;;
+          "container inspect"*Status*) [ -f started ] && echo exited ;;
+          "container inspect"*) ;;
+          compose*run*) touch started; echo "PASTE=$WHISPER_TRAIN_VOLUMES JOB=$WHISPER_TRAIN_JOB $*" >>done ;;
+          logs*) cat logs ;;
+          ps*) printf 'demo\\t0123456789ab\\tExited (143) About a minute ago\\tx\\n' ;;
+          wait*) cat status ;;
+          rm*) rm -f started; echo removed >>done ;;
+          *) echo "docker $*" >&2; exit 1 ;; esac""",
+    )
+    return host
+
+
+def start(host: Host, logs: str, status: int, *words: str, **variables: str) -> tuple[int, str, str]:
+    """Exit status, what the terminal shows, and what the engine was asked to do."""
+    (host.checkout / "logs").write_text(logs)
+    (host.checkout / "status").write_text(str(status))
+    folder = host.home / "runs"
+    given = {"IMAGE_TAG": "x", "BASE_DIR": str(folder), **variables}
+    ended = host.run("bash", "docker/job.sh", "train", "demo", *words, **given)
+    done = host.checkout / "done"
+    return ended.returncode, ended.stdout + ended.stderr, done.read_text() if done.is_file() else ""
+
+
+@pytest.mark.parametrize("detach", ["", "1"])
+@pytest.mark.parametrize(
+    ("logs", "status", "removed"),
+    [
+        ("error: demo: is running already as container x", 2, True),
+        ("demo: new -> models/demo; follow it with: make tensorboard\nerror: demo: no usable clip", 2, False),
+        ("Traceback", 1, False),
+    ],
+)
+def test_a_container_that_was_refused_at_once_is_removed(
+    engine: Host, detach: str, logs: str, status: int, removed: bool
+) -> None:
+    ended, shown, done = start(engine, logs, status, DETACH=detach)
+
+    assert ended == status
+    assert logs in shown
+    assert ("removed" in done) == removed
+
+
+def test_the_line_to_paste_sees_the_recordings_too(engine: Host) -> None:
+    recordings = engine.home / "my recordings"
+    recordings.mkdir()
+
+    _, _, done = start(engine, "", 0, DATA_DIR=str(recordings))
+
+    quoted = str(recordings).replace(" ", "\\ ")
+    assert f"PASTE=--volume={quoted}:{quoted}:ro  JOB=demo " in done
+    assert f"--volume={recordings}:{recordings}:ro train train demo" in done
+
+
+@pytest.mark.parametrize("given", [{"words": ("--machine", "h20")}, {"MACHINE": "h20"}])
+def test_a_machine_that_is_not_there_starts_no_container(engine: Host, given: dict[str, Any]) -> None:
+    words = given.pop("words", ())
+
+    ended, shown, done = start(engine, "", 0, *words, **given)
+
+    assert (ended, done) == (2, "")
+    assert "error: MACHINE: h20: no such profile in jobs/machines; there are: cpu" in shown
+    assert start(engine, "", 0, "--machine", "cpu")[0] == 0
+
+
+def test_the_list_shows_what_a_container_said_last_and_no_command_to_paste(engine: Host) -> None:
+    engine.has("tail")
+    (engine.checkout / "logs").write_text("done in 1s; report: r\nnext, hear what it hears:\n  python -c x\n\n")
+
+    heading, line = engine.run("bash", "docker/job.sh", "ps").stdout.splitlines()
+
+    assert line[heading.index("LAST LINE") :] == "done in 1s; report: r"
 
 
 # The Makefile.

@@ -1,5 +1,7 @@
 """Models: tied weights, tokens, and saved folders that load again."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tests.tiny import tiny_job
+from tests.tiny import call, tiny_job
 from whisper_train.create import create_base
 from whisper_train.errors import UserError
 from whisper_train.job import Job
@@ -32,6 +34,17 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="is a bert model, not Whisper"):
         load_model(str(tmp_path))
+
+
+def test_a_hub_that_does_not_answer_is_told_within_seconds(tmp_path: Path) -> None:
+    """Its client asks for each file again and again, for three minutes."""
+    words = [sys.executable, "-c", "from whisper_train.model import load_processor; load_processor('nobody/nothing')"]
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+
+    said = call(words, os.environ | variables, expect=1, timeout=60)
+
+    assert "base: nobody/nothing: cannot be loaded: it was not fetched before, and the hub does not answer (" in said
+    assert "check the name, the network" in said
 
 
 def test_new_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

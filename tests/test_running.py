@@ -101,6 +101,18 @@ def test_a_job_in_a_container_is_left_to_docker(place: Path, run_cli: RunCli) ->
         assert process.poll() is None
 
 
+def test_a_base_that_is_trained_for_another_job_is_stopped_by_that_jobs_name(place: Path, run_cli: RunCli) -> None:
+    inside = {"WHISPER_TRAIN_IMAGE": "i", "WHISPER_TRAIN_CONTAINER": "whisper-train-demo", "WHISPER_TRAIN_JOB": "demo"}
+    job = write_job(place)
+    with held(place / "models" / "tiny" / ".lock", **inside):
+        for words in (["train", str(job)], ["train", str(job), "--detach"], ["stop", "tiny"]):
+            result = run_cli(*words)
+
+            assert result.exit_code == 2
+            assert "as container whisper-train-demo, started for demo" in result.output
+            assert "make stop EXP=demo RUN=docker" in result.output
+
+
 def test_a_job_on_another_host_is_not_signalled_here(place: Path, run_cli: RunCli) -> None:
     lock = place / "models" / "tiny" / ".lock"
     with held(lock) as process:
@@ -120,6 +132,16 @@ def test_a_job_that_runs_is_not_started_again_in_the_background(place: Path, run
     assert result.exit_code == 2
     assert f"error: tiny: is running already as process {process.pid} on {os.uname().nodename}" in result.output
     assert not (place / "logs" / "tiny" / "console.log").exists()
+
+
+def test_a_job_that_is_trained_now_is_not_said_to_have_no_model(place: Path, run_cli: RunCli) -> None:
+    with held(place / "models" / "tiny" / ".lock") as process:
+        result = run_cli("eval", write_job(place))
+
+    assert result.exit_code == 2
+    assert f"error: tiny: is running already as process {process.pid} on" in result.output
+    assert "it is being trained now, and ends with an evaluation" in result.output
+    assert "make logs EXP=tiny RUN=local" in result.output
 
 
 def test_a_wrong_job_is_refused_before_anything_is_started(place: Path, run_cli: RunCli) -> None:
@@ -159,6 +181,37 @@ def test_logs_of_a_run_that_has_ended_are_printed_whole(place: Path, run_cli: Ru
 
     for name in ("tiny", "jobs/tiny.yaml"):
         assert run_cli("logs", name).output == "step 1\nérreur\ndone\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "text", "shown"),
+    [
+        ("training.log", "at whisper_train: done in 1s; report: r\n", "at whisper_train: done in 1s; report: r"),
+        ("training.log", "at whisper_train: error: a\nb\nat py.warnings: old\n", "at whisper_train: error: a"),
+        ("console.log", "done in 1s; report: r\nnext, hear what it hears:\n  python -c x\n", "done in 1s; report: r"),
+        ("console.log", "\n", "-"),
+    ],
+)
+def test_the_last_line_of_the_list_says_how_it_is(
+    place: Path, run_cli: RunCli, log: str, text: str, shown: str
+) -> None:
+    for folder, name, content in (("models", "run.json", '{"status": "done"}'), ("logs", log, text)):
+        (place / folder / "tiny").mkdir(parents=True)
+        (place / folder / "tiny" / name).write_text(content)
+
+    assert run_cli("ps").output.splitlines()[1] == f"tiny  done    -        {shown}"
+
+
+def test_what_went_wrong_is_in_the_log_and_in_the_list(place: Path, run_cli: RunCli) -> None:
+    (place / "x.jsonl").write_text('{"audio": "gone.wav", "text": "a"}\n')
+    source = [{"manifest": "x.jsonl"}]
+    job = write_job(place, data={"train": source, "eval": {"held-out": source}})
+
+    assert run_cli("train", job).exit_code == 2
+
+    error = "whisper_train: error: tiny: data.train: no usable clip among 1 (1 unreadable)"
+    assert error in run_cli("logs", "tiny").output
+    assert error in run_cli("ps").output
 
 
 # Real runs.

@@ -185,10 +185,11 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     from whisper_train.job_file import dump_job
     from whisper_train.machine import list_gpus, plan_layout
     from whisper_train.prepare import missing_manifests
-    from whisper_train.runner import resolve
+    from whisper_train.runner import resolve_with_bases
 
     environment = read_environment()
-    resolved, why = resolve(job, machine, overrides, environment)
+    jobs, why = resolve_with_bases(job, machine, overrides, environment)
+    resolved = jobs[-1]
     layout = plan_layout(resolved, gpus=len(list_gpus(environment)))
     click.echo(f"# {why}")
     click.echo(f"# {layout}")

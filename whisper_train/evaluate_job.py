@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisper_train.averaging.state import is_settled
+from whisper_train.averaging.state import check_settled
 from whisper_train.chains.inputs import evaluation_inputs
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
@@ -32,16 +32,22 @@ from whisper_train.run_folder import (
     GATE_MISSED,
     LAUNCHER_LOCK,
     MAY_CHANGE,
+    RANKS_LOCK,
     RUNNING,
     STOPPED,
     TRAINED,
     RunFolder,
     check_same_job,
+    is_locked,
     locked,
+    make_command,
     now,
+    read_holder,
     run_folder,
+    stop_command,
+    this_process,
 )
-from whisper_train.run_log import duration, open_log
+from whisper_train.run_log import duration, errors_logged, open_log
 from whisper_train.training_settings import TrainingSettings
 
 LONGEST_NAME = 200  # of a folder; file systems take 255 bytes
@@ -70,6 +76,7 @@ def evaluate_named(
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     folder = run_folder(job, directories)
     check_sets(job, sets)
+    check_not_running(job, folder)
     sets = [name for name in job.data.eval if name in sets]  # the same question in whatever order
     whole = not models and not baseline and not sets and max_samples is None
     if not models:
@@ -82,9 +89,10 @@ def evaluate_named(
     make_directory(folder.logs, named_by="LOG_DIR")
     chosen = choose_models(job, folder, models, baseline, directories)
     check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
-    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
+    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), errors_logged():
         say = open_log(folder.logs / EVALUATION_LOG)
-        say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: make logs EXP={job.name}")
+        follow = make_command("logs", job.name, this_process())
+        say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: {follow}")
         if whole:
             check_same_job(job, folder, MAY_CHANGE + EVALUATION_KEYS)
         if whole and job.data.train:
@@ -92,8 +100,9 @@ def evaluate_named(
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
         results = evaluate(request, environment, say)
-        page = write_page(place, results, directories.cache)
-        say(f"{make_table(results)}\nreport: {display(page)}")
+        page = write_page(place, results, directories.cache, say)
+        say(make_table(results))
+        say(f"report: {display(page)}")
     return EXIT_DONE
 
 
@@ -101,6 +110,19 @@ def check_sets(job: Job, sets: Sequence[str]) -> None:
     for name in sets:
         if name not in job.data.eval:
             raise UserError(f"{job.name}: --sets: {name}: no such set; data.eval has {', '.join(job.data.eval)}")
+
+
+def check_not_running(job: Job, folder: RunFolder) -> None:
+    """Raises UserError for a job that runs, whose model is not there yet or is not to stay."""
+    for lock in (folder.path / LAUNCHER_LOCK, folder.path / RANKS_LOCK):
+        if is_locked(lock):
+            holder, status = read_holder(lock), folder.read().get("status")
+            doing = "evaluated" if status in (TRAINED, *EXIT_STATUS) else "trained"
+            raise UserError(
+                f"{job.name}: is running already as {holder}: it is being {doing} now, and ends with an evaluation;"
+                f" wait for that ({make_command('logs', job.name, holder)}), or stop it"
+                f" ({stop_command(job.name, holder)})"
+            )
 
 
 def check_model_is_there(job: Job, folder: RunFolder) -> None:
@@ -126,11 +148,7 @@ def check_finished(job: Job, folder: RunFolder) -> None:
             f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
             f" (--model {display(folder.checkpoints)}/checkpoint-…)"
         )
-    if not is_settled(job, state):
-        raise UserError(
-            f"{job.name}: averaging: has changed since its model was made; make train EXP={job.name} averages anew and"
-            " evaluates, without training"
-        )
+    check_settled(job, state)
 
 
 def as_trained(job: Job, folder: RunFolder) -> Job:
@@ -159,7 +177,7 @@ def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, 
     write_text(folder.path / "job.yaml", dump_job(job))
     evaluated = evaluation_inputs(job, folder.path)
     folder.update(status=status, promoted=results["promoted"], finished=now(), error=None, evaluated=evaluated)
-    page = write_run_reports(job, folder, results, cache)
+    page = write_run_reports(job, folder, results, cache, say)
     say(make_table(results))
     say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
     return status

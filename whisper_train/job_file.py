@@ -12,7 +12,7 @@ import yaml
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_errors import Layer, validate
-from whisper_train.paths import find_config_dir
+from whisper_train.paths import find_config_dir, find_directories
 from whisper_train.training_settings import DEFAULTS
 
 # The keys of a source, and of the job, that hold a path; relative ones are relative to the file they stand in.
@@ -86,6 +86,7 @@ def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ..
     origin = display(path)
     values = substitute(read_yaml(path), environment, origin)
     values = absolute_paths(values, path.parent)
+    check_base_is_no_folder(values.get("base"), path, environment)
     extends = values.pop("extends", None)
     if extends is None:
         return [Layer(origin, values)]
@@ -97,6 +98,24 @@ def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ..
     below = read_layers(parent, environment, (*seen, path))
     below[-1].values.pop("name", None)
     return [*below, Layer(origin, values)]
+
+
+def check_base_is_no_folder(base: Any, path: Path, environment: Mapping[str, str]) -> None:
+    """Raises UserError for a base in the job `path` that reads as a hub id, and is a folder here or another's result.
+
+    The libraries would take such a folder, and the job mean another model wherever it is started.
+    """
+    if not isinstance(base, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+        return
+    models, (owner, name) = find_directories(environment).models, base.split("/")
+    folder = Path(base).absolute()
+    if owner == models.name and (models / name).is_dir():
+        way_out = f"write job:{name} for the result of that job"
+    elif folder.is_dir():
+        way_out = f"write {os.path.relpath(folder, path.parent)} for the folder here"
+    else:
+        return
+    raise UserError(f"{display(path)}: base: {base}: paths in a job are relative to its file; {way_out}")
 
 
 def find_file(name: str, folders: Sequence[Path], suffix: str) -> Path | None:

@@ -13,6 +13,7 @@ from whisper_train.job import Job, Lora, Model
 from whisper_train.model_parts import freeze_parts
 from whisper_train.paths import Directories, sync
 
+HUB_SECONDS = 10.0  # for the hub to answer at all
 # What decides on the text that a model writes.
 MODEL_FILES: tuple[str, ...] = ("*.safetensors", "pytorch_model*.bin", "config.json", "generation_config.json")
 MODEL_FILES += ("*processor_config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json")
@@ -66,14 +67,31 @@ def load_model(place: str, *, revision: str | None = None) -> Any:
 
 
 def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: Any) -> Any:
+    problem = None
     if os.path.isabs(place):
         check_folder(Path(place), key)
+    elif problem := hub_problem():
+        options["local_files_only"] = True  # what was fetched before does; a client that asks again takes minutes
     try:
         return read(place, **{name: value for name, value in options.items() if value is not None})
     except (OSError, ValueError, TypeError) as error:
         reason = re.split(r"(?<=[.?!])\s", re.sub(r"\s+", " ", str(error)).strip())[0].rstrip(".")
         way_out = "" if os.path.isabs(place) else "; check the name, the network, and HF_TOKEN if the model is gated"
+        if problem:
+            reason = f"it was not fetched before, and the hub does not answer ({problem})"
         raise UserError(f"{key}: {place}: cannot be loaded: {reason}{way_out}") from error
+
+
+def hub_problem() -> str | None:
+    """Why the hub cannot be reached, asked once and briefly; None where it answers, whatever it says."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # of whichever library the hub's client is made with
+        return str(error).split("\n")[0] or type(error).__name__
+    return None
 
 
 def check_folder(folder: Path, key: str) -> None:

@@ -85,6 +85,14 @@ def make_directory(path: Path, *, named_by: str) -> Path:
     return path
 
 
+def unseen_hint() -> str:
+    """What to add in a container to a message about files that are not there; nothing outside of one."""
+    if not os.environ.get("WHISPER_TRAIN_CONTAINER"):
+        return ""
+    seen = f"this checkout and DATA_DIR ({os.environ.get('DATA_DIR') or 'not set'})"
+    return f"; this container sees {seen}: files elsewhere need DATA_DIR=<their folder> in .env"
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; what is written there is synced and renamed when the block ends well."""

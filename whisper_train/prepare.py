@@ -16,7 +16,7 @@ from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
 from whisper_train.machine import Layout
 from whisper_train.model_parts import check_parts
-from whisper_train.paths import Directories, find_config_dir, read_json
+from whisper_train.paths import Directories, find_config_dir, read_json, unseen_hint
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder, start
 from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
@@ -42,6 +42,7 @@ def prepare(
     if missing := missing_manifests(job):  # before a base is fetched, perhaps for minutes
         raise UserError(
             f"{missing[0]}: no such file; check the source in the job (its paths are relative to the job file)"
+            + unseen_hint()
         )
     check_noise(job.data)
     base = resolve_place(job.base, directories)
@@ -90,7 +91,7 @@ def note_replay(job: Job, folder: RunFolder, cache: Path, say: Callable[[str], N
     """Tells how many clips an epoch replays, and keeps it in run.json for the card."""
     if job.data.replay:
         replayed = count_replayed(job.data, Index(index_path(folder.data, "train"), cache))
-        say(f"data: {describe_replayed(replayed)}")
+        say(f"data: {describe_replayed(job.data, replayed)}")
         folder.update(replay=replayed)
 
 

@@ -1,7 +1,9 @@
 """`whisper-train score`: every figure again, from saved transcriptions alone; no model and no audio is needed."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
         long_form=bool(job and job.evaluation.long_form),
         names=names,
     )
-    write_page(folder, results, cache, RunFolder(folder.parent, folder.parent) if job else None)
+    run = RunFolder(folder.parent, folder.parent) if job else None
+    write_page(folder, results, cache, partial(print, file=sys.stderr), run)  # standard output may be JSON
     return results
 
 

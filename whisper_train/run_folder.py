@@ -20,6 +20,7 @@ from whisper_train import __version__
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import dump_job
+from whisper_train.older_jobs import read_resolved
 from whisper_train.paths import Directories, make_directory, read_json, write_json, write_text
 
 RUNNING, TRAINED, DONE = "running", "trained", "done"
@@ -39,6 +40,7 @@ PACKAGES = (
 
 TRAINING_LOG, EVALUATION_LOG = "training.log", "evaluation.log"
 LAUNCHER_LOCK = ".lock"
+FOR_JOB = ", started for "  # stands in a lock between a container and its job
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, process; fcntl(2)
 RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed launcher for as long as they save
 
@@ -133,7 +135,9 @@ def locked(path: Path) -> Iterator[None]:
 def this_process() -> str:
     """This process as people find it: inside a container by the container's name, or its id, which is its host name."""
     if os.environ.get("WHISPER_TRAIN_IMAGE"):
-        return f"container {os.environ.get('WHISPER_TRAIN_CONTAINER') or platform.node()}"
+        job = os.environ.get("WHISPER_TRAIN_JOB")  # that it was started for: this may be a base of it
+        name = os.environ.get("WHISPER_TRAIN_CONTAINER") or platform.node()
+        return f"container {name}{FOR_JOB}{job}" if job else f"container {name}"
     return f"process {os.getpid()} on {platform.node()}"
 
 
@@ -144,7 +148,13 @@ def read_holder(path: Path) -> str:
 
 def stop_command(name: str, holder: str) -> str:
     """What stops the job `name`, which `holder` runs."""
-    return f"make stop EXP={name} RUN={'docker' if holder.startswith('container') else 'local'}"
+    return make_command("stop", name, holder)
+
+
+def make_command(verb: str, name: str, holder: str) -> str:
+    """What stops the job `name`, or shows its logs: by where `holder` runs it, and by the name it was started by."""
+    started_for = holder.partition(FOR_JOB)[2] or name
+    return f"make {verb} EXP={started_for} RUN={'docker' if holder.startswith('container') else 'local'}"
 
 
 def is_locked(path: Path) -> bool:
@@ -173,7 +183,7 @@ def check_same_job(job: Job, folder: RunFolder, may_change: tuple[str, ...] = MA
 
 def differences(job: Job, folder: RunFolder, may_change: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
     """Yields (key, value in the folder's run, value in `job`) where they differ and may not."""
-    before = flatten(yaml.safe_load((folder.path / "job.yaml").read_text(encoding="utf-8")))
+    before = flatten(read_resolved(folder.path / "job.yaml"))
     now = flatten(yaml.safe_load(dump_job(job)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(may_change):

@@ -4,10 +4,15 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from whisper_train.errors import RunFailed, Stopped, UserError
+
 LIBRARIES = ("transformers", "accelerate", "datasets", "DeepSpeed", "deepspeed", "torch", "peft", "py.warnings")
+
+HEAR = "next, hear what it hears:"  # before a command to paste; docker/job.sh knows it too
 
 
 def print_line(line: str) -> None:
@@ -38,6 +43,19 @@ def open_log(path: Path) -> Callable[[str], None]:
         logger.info(line)
 
     return say
+
+
+@contextmanager
+def errors_logged() -> Iterator[None]:
+    """Adds what goes wrong within the block to the open log as well: the terminal may be gone when somebody looks."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: {error}"
+        logging.getLogger("whisper_train").error("error: %s", told)
+        raise
 
 
 def quiet_libraries(handler: logging.Handler | None) -> None:

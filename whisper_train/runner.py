@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whisper_train.averaging.settle import settle_model
+from whisper_train.averaging.state import is_settled
 from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.chains.states import asks_for_more
 from whisper_train.data.index import Index
@@ -37,7 +38,7 @@ from whisper_train.run_folder import (
     opened,
     run_folder,
 )
-from whisper_train.run_log import open_log, print_line
+from whisper_train.run_log import HEAR, errors_logged, open_log, print_line
 
 EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED, STOPPED: EXIT_STOPPED}
 EXIT_STATUS |= {TRAINED: EXIT_DONE}  # of another host than the first, which evaluates
@@ -51,8 +52,10 @@ def resolve(
     return load_whole(name, machine_path=profile, overrides=overrides, environment=environment), why
 
 
-def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
+def resolve_with_bases(
+    name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]
+) -> tuple[list[Job], str]:
+    """The job called `name` after those jobs it is based on that have no result yet, and as resolve() the sentence."""
     profile, why = choose_profile(machine, find_config_dir(environment), list_gpus(environment))
     jobs = load_chain(
         name,
@@ -61,6 +64,12 @@ def train_named(name: str, machine: str | None, overrides: Sequence[str], enviro
         environment=environment,
         is_done=lambda base: run_folder_status(base, environment) == DONE,
     )
+    return jobs, why
+
+
+def train_named(name: str, machine: str | None, overrides: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Trains a job, after those jobs it is based on that have no result yet; returns the exit status."""
+    jobs, why = resolve_with_bases(name, machine, overrides, environment)
     for each in jobs:
         check_trainable(each)
     print_line(why)
@@ -120,7 +129,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         say = open_log(folder.logs / TRAINING_LOG)
         say(f"{job.name}: {job.base} -> {display(folder.path)}; follow it with: make tensorboard")
         try:
-            with naming(job):
+            with errors_logged(), naming(job):
                 status = folder.read().get("status")
                 if status != TRAINED:
                     plan = prepare(job, folder, layout, directories, environment, say)
@@ -139,7 +148,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
                 folder.update(status=STOPPED)
             return EXIT_STATUS[status]
         publish(job, folder)
-        say(f"next, hear what it hears:\n  {next_command(job, folder, directories.cache, environment)}")
+        print_line(f"{HEAR}\n  {next_command(job, folder, directories.cache, environment)}")
         return EXIT_STATUS[status]
 
 
@@ -163,7 +172,8 @@ def finish_again(job: Job, folder: RunFolder, directories: Directories, environm
     Nothing is done where nothing changed.
     """
     with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
-        status = finish(job, folder, directories, environment, print_line)
+        say = print_line if is_settled(job, folder.read()) else open_log(folder.logs / TRAINING_LOG)
+        status = finish(job, folder, directories, environment, say)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)

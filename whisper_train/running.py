@@ -26,11 +26,13 @@ from whisper_train.run_folder import (
     TRAINING_LOG,
     is_locked,
     locked,
+    make_command,
     read_holder,
     run_folder,
     stop_command,
     this_process,
 )
+from whisper_train.run_log import HEAR
 
 STOP_SECONDS = 600.0  # for the last checkpoint; docker/job.sh says the same
 MEASURED = "evaluated"  # a job that trains nothing
@@ -63,8 +65,8 @@ def start_detached(job: Job, arguments: Sequence[str], environment: Mapping[str,
         if not until.read():  # a word when the process holds the lock, from when on ps, logs and stop find it
             raise UserError(f"{job.name}: did not start; {console_log} says why")
     print(f"{job.name}: runs in the background as process {process.pid}")
-    stop = stop_command(job.name, this_process())
-    print(f"follow it: {stop.replace('stop', 'logs', 1)}; end it after a checkpoint: {stop}")
+    follow, stop = (make_command(verb, job.name, this_process()) for verb in ("logs", "stop"))
+    print(f"follow it: {follow}; end it after a checkpoint: {stop}")
 
 
 def run_in_background(lock: Path, started: int, arguments: Sequence[str]) -> None:
@@ -136,6 +138,7 @@ def last_line(logs: Path) -> str:
     log = newest_log(logs)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
     ours = [line for line in lines if " whisper_train: " in line] or lines  # beside them, what libraries warn of
+    ours = [line for line in ours if line.strip() and not line.startswith((" ", HEAR))]
     return ours[-1].strip() if ours else "-"
 
 
@@ -172,7 +175,7 @@ def stop_run(name: str, environment: Mapping[str, str]) -> int:
         raise UserError(f"{folder.name}: is not running; whisper-train ps lists the runs")
     kind, _, rest = holder.partition(" ")
     if kind != "process" or not rest.endswith(f" on {os.uname().nodename}"):
-        raise UserError(f"{folder.name}: runs as {holder}; stop it there (make stop EXP={folder.name} RUN=docker)")
+        raise UserError(f"{folder.name}: runs as {holder}; stop it there ({stop_command(folder.name, holder)})")
     before = read_status(folder)
     print(f"{folder.name}: saving, then stopping (up to {STOP_SECONDS:.0f} s)", flush=True)
     try:

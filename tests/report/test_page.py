@@ -122,8 +122,12 @@ def test_audio_that_cannot_be_had_is_said(tmp_path: Path) -> None:
         {"reference": "nur", "hypothesis": "Texte"},
     ]
     write_transcription(folder, "tuned", "hard", lines)
-    page = report(folder, make_results(), cache)
+    said: list[str] = []
+    page = report(folder, make_results(), cache, say=said.append)
     assert len(page.all("audio")) == 1
+    (warning,) = said
+    assert "3 of the 4 recordings that the report would play could not be read" in warning
+    assert f"{warning}." in page.text
     assert "The audio cannot be read: no such file." in page.text
     assert "The audio cannot be read: cannot be decoded" in page.text
     assert "The audio cannot be read: invalid literal" in page.text

@@ -23,6 +23,7 @@ TEXT_COLUMNS += ("raw_transcription", "raw_text", "original_text", "utterance", 
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "spk_id", "speaker_name")
 RECORDING_COLUMNS = ("recording", "recording_id", "session", "session_id", "meeting_id", "chapter_id")
 SLICE_COLUMNS = ("accent", "accents", "dialect", "noise", "noise_type", "snr", "gender", "domain", "device")
+NO_SUCH_FILE = "no such file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +113,5 @@ def read_file(path: str, max_seconds: float | None) -> Waveform:
     except OSError as error:  # a name that is too long: most often a text that stands in the audio column
         raise ValueError(f"no such file ({error.strerror})") from error
     if not there:
-        raise ValueError("no such file")
+        raise ValueError(NO_SUCH_FILE)
     return decode(Path(path), max_seconds)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
-from whisper_train.data.clip import Clip
+from whisper_train.data.clip import NO_SUCH_FILE, Clip
 from whisper_train.data.index import VERSION, Index
 from whisper_train.data.parquet import find_local_files, hub_revision
 from whisper_train.data.sources import read_source
@@ -20,7 +20,7 @@ from whisper_train.data.tables import find_common_voice, find_folder_table
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source, parse_split
-from whisper_train.paths import read_json, write_json
+from whisper_train.paths import read_json, unseen_hint, write_json
 
 SHOWN_REASONS = 4
 WHOLE_RECORDINGS = Limits(max_seconds=4 * 3600)  # what is evaluated may be long; 4 hours take 1 GB of memory
@@ -52,10 +52,11 @@ def prepare_data(
     """
     fingerprint = fingerprint_of(job, window_seconds)
     done = folder / "audit.json"
-    if done.is_file() and (audit := read_json(done))["fingerprint"] == fingerprint:
-        say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
-        check_audit(audit, job, folder)
-        return dict(audit)
+    if done.is_file() and (audit := read_json(done)).get("fingerprint") == fingerprint:
+        if not any(problem_of(name, audit, job, folder) for name in audit["sets"]):
+            say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
+            return dict(audit)
+        say("data: too much was dropped before; reading it again, as it may be mended")
     max_seconds = min(job.data.max_seconds, window_seconds)
     sets = {"train": job.data.training_sources, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
     limits = dict.fromkeys(sets, WHOLE_RECORDINGS) | {"train": Limits(max_seconds, count_tokens, max_tokens)}
@@ -71,25 +72,24 @@ def prepare_eval_data(
     Others are audited into `own`. Raises UserError as prepare_data does.
     """
     wanted = {f"eval.{name}": set_fingerprint(job, job.data.eval[name]) for name in names}
-    found = find_audited(wanted, trained)
+    found = find_audited(wanted, trained, job)
     rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
-    audited = find_audited(wanted, own)
-    if rest and rest.keys() <= audited.keys():
-        check_audit(read_json(own / "audit.json"), job, own)
-    elif rest:  # all of them anew: a folder holds one audit
+    audited = find_audited(wanted, own, job)
+    if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
         audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
         audited = {name: eval_set(name, own, audit) for name in rest}
     found = audited | found
     return {name: found[f"eval.{name}"] for name in names}
 
 
-def find_audited(wanted: Mapping[str, str], folder: Path) -> dict[str, EvalSet]:
-    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now."""
+def find_audited(wanted: Mapping[str, str], folder: Path, job: Job) -> dict[str, EvalSet]:
+    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now, and will do."""
     if not (folder / "audit.json").is_file():
         return {}
     audit = read_json(folder / "audit.json")
     there = audit.get("fingerprints", {})
-    return {name: eval_set(name, folder, audit) for name in wanted if there.get(name) == wanted[name]}
+    same = [name for name in wanted if there.get(name) == wanted[name]]
+    return {name: eval_set(name, folder, audit) for name in same if not problem_of(name, audit, job, folder)}
 
 
 def eval_set(name: str, folder: Path, audit: Mapping[str, Any]) -> EvalSet:
@@ -192,21 +192,32 @@ def describe(counted: dict[str, Any]) -> str:
 
 def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
     """Raises UserError when too much was dropped for the result to mean anything."""
-    limit = job.data.max_dropped_fraction
-    for name, counted in audit["sets"].items():
-        lost = counted["clips"] - counted["kept"]
-        most = sorted(counted["dropped"].items(), key=lambda item: -item[1])[:SHOWN_REASONS]
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in most)
-        if not counted["kept"]:
-            raise UserError(
-                f"data.{name}: no usable clip among {counted['clips']:,} ({reasons}); see {folder / 'dropped.jsonl'}"
-            )
-        if lost > limit * counted["clips"]:
-            raise UserError(
-                f"data.{name}: {lost:,} of {counted['clips']:,} clips dropped ({reasons}), more than"
-                f" data.max_dropped_fraction {limit:g} allows;"
-                f" mend the data ({folder / 'dropped.jsonl'} names them) or raise it"
-            )
+    for name in audit["sets"]:
+        if problem := problem_of(name, audit, job, folder):
+            raise UserError(problem + (unseen_hint() if all_are_missing(name, folder) else ""))
+
+
+def all_are_missing(name: str, folder: Path) -> bool:
+    """Whether every clip that was dropped from the set `name` has no file."""
+    lines = map(json.loads, (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
+    return all(line.get("detail") == NO_SUCH_FILE for line in lines if line["set"] == name)
+
+
+def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> str | None:
+    """Why the set `name` as it was audited will not do: it is empty, or too much of it was dropped."""
+    counted, limit = audit["sets"][name], job.data.max_dropped_fraction
+    lost = counted["clips"] - counted["kept"]
+    most = sorted(counted["dropped"].items(), key=lambda item: -item[1])[:SHOWN_REASONS]
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in most)
+    if not counted["kept"]:
+        return f"data.{name}: no usable clip among {counted['clips']:,} ({reasons}); see {folder / 'dropped.jsonl'}"
+    if lost > limit * counted["clips"]:
+        return (
+            f"data.{name}: {lost:,} of {counted['clips']:,} clips dropped ({reasons}), more than"
+            f" data.max_dropped_fraction {limit:g} allows;"
+            f" mend the data ({folder / 'dropped.jsonl'} names them) or raise it"
+        )
+    return None
 
 
 def fingerprint_of(job: Job, window_seconds: float) -> str:

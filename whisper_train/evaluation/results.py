@@ -119,7 +119,7 @@ def parts_alone(joined: Transcription, paths: Sequence[Path], normalizer: str) -
     for path in paths:
         transcription = read_transcription(path)
         header = transcription.header
-        if any(header.get(key) != joined.header.get(key) for key in ("set_digest", "model_digest")):
+        if any(header.get(key) != joined.header.get(key) for key in ("set_digest", "augment", "model_digest")):
             continue
         lines = [line for line in transcription.lines if line["position"] in positions]
         if len(lines) < len(positions):

@@ -1,6 +1,6 @@
 """The report of one evaluation: a single page that asks for nothing from anywhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ def write_report(
     find_hallucinations: FindHallucinations = lambda clip: (),
     audio_budget: int = BUDGET,
     changes: Mapping[str, Change] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Writes `folder`/report.html, whole or not at all, and returns its path.
 
     `results`, `run` and `audit` are results.json, run.json and data/audit.json, `history` the trainer's log;
     `audio_columns` names per set the audio column of each source, where it is none of the usual ones;
     `find_hallucinations` gives the marks of a transcription line; `audio_budget` is in bytes of the page;
-    `changes` makes the clips of a set sound as the model heard them.
+    `changes` makes the clips of a set sound as the model heard them; `say` is told of recordings that are not there.
     Raises UserError for a transcription that cannot be read.
     """
     results = {**results, "sets": results.get("sets") or {}}
@@ -46,6 +47,8 @@ def write_report(
     labels = [first, *(label for label in others if label == figures.BASELINE)]
     worst = worst_clips(results, opened, labels, sounds, find_hallucinations)
     listen, to_listen = clips_to_listen_to(folder / "listen.jsonl", results, sounds, find_hallucinations)
+    if sounds.warning:
+        say(sounds.warning)
     page = render(
         "template.html",
         results=results,
@@ -59,6 +62,7 @@ def write_report(
         worst=worst,
         listen=listen,
         to_listen=to_listen,
+        warning=sounds.warning,
         measured=describe_measurement(results, opened, run or {}),
     )
     path = folder / REPORT

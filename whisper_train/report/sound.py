@@ -40,12 +40,14 @@ class Sounds:
         self.cache, self.budget = cache, budget
         self.audio_columns = audio_columns or {}
         self.changes = changes or {}  # per set whose audio was changed
+        self.wanted = self.not_there = 0
 
     def embed(self, clip: Mapping[str, Any], set_name: str) -> Sound:
         """The sound of one line of a transcription file; never raises for audio that cannot be had."""
         if not isinstance(audio := clip.get("audio"), str) or not audio:
             parts = "joined of several clips" if clip.get("parts") else "the transcription names none"
             return Sound(note=f"No audio: {parts}.")
+        self.wanted += 1
         try:
             source = int(clip.get("source", 0))
             columns = self.audio_columns.get(set_name) or [None] * (source + 1)
@@ -56,6 +58,7 @@ class Sounds:
             if change:
                 waveform = change(waveform, source, int(clip["position"]))[: round(MAX_SECONDS * SAMPLE_RATE)]
         except (ValueError, TypeError, OSError, LookupError, UserError) as error:
+            self.not_there += 1
             return Sound(note=f"The audio cannot be read: {error}.")
         encoded = encode(waveform)
         if len(encoded) > self.budget:
@@ -63,6 +66,16 @@ class Sounds:
         self.budget -= len(encoded)
         longer = (number(clip.get("seconds")) or 0.0) > MAX_SECONDS
         return Sound(encoded, f"The first {MAX_SECONDS:.0f} s." if longer else "")
+
+    @property
+    def warning(self) -> str:
+        """What to say where recordings were not to be had: a page that is written again has lost their sound."""
+        if not self.not_there:
+            return ""
+        return (
+            f"{self.not_there:,} of the {self.wanted:,} recordings that the report would play could not be read, so it"
+            " has none of their sound; evaluate again where they are"
+        )
 
 
 def encode(waveform: Waveform) -> str:

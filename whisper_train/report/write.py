@@ -1,6 +1,6 @@
 """Everything that people look at after an evaluation: the report page, the model card, the scores in TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,19 @@ from whisper_train.run_folder import RunFolder
 from whisper_train.training.arguments import report_to
 from whisper_train.training.checkpoints import find_newest
 
+Say = Callable[[str], None]
 
-def write_run_reports(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path) -> Path:
+
+def write_run_reports(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, say: Say) -> Path:
     """Writes report, card and TensorBoard's scores of a run; returns the report."""
     run = folder.read()
     if "tensorboard" in report_to(job):
         write_scores(folder.logs, job, results, run.get("steps", 0))
     write_card(job, folder)
-    return write_page(folder.evaluation, results, cache, folder)
+    return write_page(folder.evaluation, results, cache, say, folder)
 
 
-def write_page(place: Path, results: Mapping[str, Any], cache: Path, folder: RunFolder | None = None) -> Path:
+def write_page(place: Path, results: Mapping[str, Any], cache: Path, say: Say, folder: RunFolder | None = None) -> Path:
     """Writes the report of the evaluation in `place`; with what is known of the run in `folder`."""
     files = [
         path
@@ -56,6 +58,7 @@ def write_page(place: Path, results: Mapping[str, Any], cache: Path, folder: Run
         audio_columns={header["set"]: header.get("audio_columns", []) for header in headers if "set" in header},
         find_hallucinations=marks,
         changes={header["set"]: find_change(header, place, cache) for header in headers if header.get("augment")},
+        say=say,
     )
 
 
