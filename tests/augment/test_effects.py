@@ -178,6 +178,17 @@ def test_farther_away_more_echo_is_heard() -> None:
     assert direct_share(0.3) > direct_share(1.0) > direct_share(3.0)
 
 
+def test_a_room_sounds_the_same_on_any_number_of_cores() -> None:
+    """Threads of the library add up in their own order, and every loading process would start as many."""
+    import pyroomacoustics
+
+    responses = []
+    for threads in (1, 7):
+        pyroomacoustics.constants.set("num_threads", threads)
+        responses.append(room_response(0.5, (0.5, 3.0), draws()))
+    assert np.array_equal(*responses)
+
+
 def test_a_room_keeps_length_loudness_and_the_place_of_the_direct_sound(voice: Waveform) -> None:
     heard = apply("room", voice, distance_meters=(0.5, 0.5))
     assert len(heard) == len(voice)
