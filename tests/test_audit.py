@@ -330,7 +330,8 @@ def test_an_index_gives_back_what_it_was_given(place: Path) -> None:
     texts: dict[str, Any] = {"audio": "a", "language": "de", "speaker": "", "row_group": -1, "row": -1, "source": 0}
     texts |= {"recording": "first", "tags": {"accent": "bairisch"}}
     rows = [
-        {**texts, "id": f"{n}", "text": "ü" * n, "seconds": n / 2, "audio_hash": 2**64 - 1 - n} for n in range(2_500)
+        {**texts, "id": f"{n}", "text": "ü" * n, "seconds": n / 2, "audio_hash": 2**64 - 1 - n, "tokens": n}
+        for n in range(2_500)
     ]
 
     assert write_index(place / "x.arrow", iter(rows)) == 2_500
