@@ -145,7 +145,11 @@ def test_a_weight_counts_windows_and_each_time_is_told_from_the_others(tmp_path:
 
 def test_windows_of_parquet_rows_stay_near_others_of_their_row_group(tmp_path: Path) -> None:
     groups = [number // 100 for number in range(5_000)]
-    columns: dict[str, list[Any]] = {"row_group": groups, "audio": ["shard.parquet"] * 5_000, "speaker": ["anna"] * 5_000}
+    columns: dict[str, list[Any]] = {
+        "row_group": groups,
+        "audio": ["shard.parquet"] * 5_000,
+        "speaker": ["anna"] * 5_000,
+    }
     index = make_index(tmp_path / "index.arrow", [0] * 5_000, **columns)
     order = ClipOrder(index, [1.0], 8, seed=1, windows=EXACT, window_seconds=4.5)
     shown = [position for draw in order for position in draw.positions]

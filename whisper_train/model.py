@@ -84,8 +84,7 @@ def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: 
 
 def hub_problem() -> str | None:
     """Why the hub cannot be reached, asked once and briefly; None where it answers, whatever it says."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)

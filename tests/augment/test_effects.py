@@ -186,7 +186,8 @@ def test_a_room_sounds_the_same_on_any_number_of_cores() -> None:
     for threads in (1, 7):
         pyroomacoustics.constants.set("num_threads", threads)
         responses.append(room_response(0.5, (0.5, 3.0), draws()))
-    assert np.array_equal(responses[0], responses[1])
+    one_thread, seven = responses
+    assert np.array_equal(one_thread, seven)
 
 
 def test_a_room_keeps_length_loudness_and_the_place_of_the_direct_sound(voice: Waveform) -> None:
