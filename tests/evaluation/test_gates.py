@@ -65,7 +65,6 @@ def test_retention_judges_the_sets_it_names() -> None:
     assert "did not get worse" in verdict["sentence"]
 
 
-
 @pytest.mark.parametrize(
     ("before", "after", "met"), [(0.10, 0.11, True), (0.10, 0.1101, False), (0.0, 0.01, False), (0.0, 0.0, True)]
 )
