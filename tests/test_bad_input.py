@@ -239,9 +239,24 @@ VALUES = [
     bad("retention with one set", based("gates: {retention: {}}"), "gates.retention: needs a second set"),
     bad("a comparison with no base", job("gates: {significant: true}"), "gates.significant: compares with the base"),
     bad(
+        "long recordings of a set that is not there",
+        based("evaluation: {long_form: {set: french}}"),
+        "evaluation.long_form.set: french: no such set; data.eval has",
+    ),
+    bad(
         "joined clips no longer than a window",
-        based("gates: {long_form: {seconds: 30}}"),
-        "gates.long_form.seconds: 30",
+        based("evaluation: {long_form: {seconds: 30}}"),
+        "evaluation.long_form.seconds: 30",
+    ),
+    bad(
+        "long recordings that nothing judges",
+        based("gates: {long_form: {max_worse: null}}"),
+        "gates.long_form: max_worse: is null, and so is max_worse_than_clips",
+    ),
+    bad(
+        "a pause that ends before it begins",
+        job("data: {windows: {pause_seconds: [1, 0.5]}}"),
+        "data.windows: pause_seconds: [1, 0.5]: give [low, high]",
     ),
     bad(
         "an eval set with a name of ours", job("data: {eval: {silence: [{manifest: eval.jsonl}]}}"), "silence: is what"

@@ -92,11 +92,9 @@ def run_when_free(job: Path, base: Path, *more: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, before: int, after: int) -> None:
-    """ZeRO's own checkpoints load on no other number (DeepSpeed#5405, #7628)."""
-    name = f"from-{before}-to-{after}"
-    job = write_job(base, name, machine={**ZERO2, "processes": before})
+def kill_and_move(base: Path, name: str, before: int, after: int, **settings: Any) -> str:
+    """What a run of `after` ranks says that goes on where `before` were killed in step 7."""
+    job = write_job(base, name, machine={**ZERO2, "processes": before}, **settings)
 
     def ranks_killed() -> bool:
         if not (has_log(base, name) and 7 in losses(base, name)):
@@ -105,7 +103,31 @@ def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, befo
         return True
 
     interrupt(job, base, ranks_killed, signal.SIGKILL)
-    output = run_when_free(job, base, "--set", f"machine.processes={after}")
+    return run_when_free(job, base, "--set", f"machine.processes={after}")
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_frozen_parts_and_a_rate_a_layer_survive_a_kill_and_a_move(base: Path, before: int, after: int) -> None:
+    """Each layer has an optimizer group of its own, which ZeRO divides among the ranks."""
+    settings = {"model": {"layer_decay": 0.5, "freeze": ["encoder.conv", "decoder.embeddings"]}}
+    whole = base / "models" / "by-layer"
+    if not whole.is_dir():
+        run(write_job(base, "by-layer", machine=ZERO2, **settings), base)
+    name = f"by-layer-{before}-{after}"
+    kill_and_move(base, name, before, after, **settings)
+    expected, found = losses(base, "by-layer"), losses(base, name)
+    assert found.keys() == expected.keys()
+    assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
+    if before == after:
+        ours = (base / "models" / name / "model.safetensors").read_bytes()
+        assert ours == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, before: int, after: int) -> None:
+    """ZeRO's own checkpoints load on no other number (DeepSpeed#5405, #7628)."""
+    name = f"from-{before}-to-{after}"
+    output = kill_and_move(base, name, before, after)
     assert "converting checkpoint-" in output
     expected, found = losses(base, "unbroken"), losses(base, name)
     assert found.keys() == expected.keys()

@@ -140,24 +140,40 @@ def test_clips_are_joined_for_the_long_form_gate_and_again_when_it_asks_for_othe
     job["data"]["eval"] = {
         "held-out": write_manifest(make_wav, base / "eval.jsonl", [{"seconds": 9.0} for _ in range(5)])
     }
-    job["gates"] = {"long_form": {"max_worse": 1000.0, "seconds": 100}}
+    job["gates"] = {"long_form": {"max_worse": 1000.0}}
+    job["evaluation"] = {"long_form": {"seconds": 100}}
     path.write_text(yaml.safe_dump(job))
     result = run_cli("eval", path)
     assert result.exit_code == 3, result.output
-    assert "gate long_form: MISSED: no long recording could be joined: the first eval set is too short" in result.output
+    assert "gate long_form: MISSED: no long recording could be joined: the eval set is too short" in result.output
     assert list(read_results(folder)["sets"]) == ["held-out"]
     for verb, seconds, parts in (("eval", 31, 4), ("train", 40, 5), ("train", 31, 4)):
-        result = run_cli(verb, path, "--set", f"gates.long_form.seconds={seconds}")
+        result = run_cli(verb, path, "--set", f"evaluation.long_form.seconds={seconds}")
         assert result.exit_code == 0, result.output
         (joined,) = read_lines(folder, "tuned", "long-form")
         assert (joined["parts"], joined["seconds"]) == (list(range(parts)), 9.0 * parts + 0.5 * (parts - 1))
         long_form = read_results(folder)["sets"]["long-form"]
         assert (long_form["clips"], long_form["words"], long_form["contamination"]) == (1, 2 * parts, None)
-    for same in ("gates.long_form.max_worse=2000", "gates.long_form.minutes=10"):
-        words = ("--set", "gates.long_form.seconds=31", "--set", same)
+    for same in ("gates.long_form.max_worse=2000", "evaluation.long_form.minutes=10"):
+        words = ("--set", "evaluation.long_form.seconds=31", "--set", same)
         assert "transcribing" not in run_cli("eval", path, *words).output
-    result = run_cli("train", path, "--set", "gates.long_form.seconds=31", "--set", "gates.long_form.max_worse=3000")
+    result = run_cli(
+        "train", path, "--set", "evaluation.long_form.seconds=31", "--set", "gates.long_form.max_worse=3000"
+    )
     assert "transcribing" not in result.output, "a changed limit needs no other recordings"
+
+
+def test_the_clips_that_are_joined_may_be_those_of_another_set(base: Path, make_wav: MakeWav, run_cli: RunCli) -> None:
+    short = write_manifest(make_wav, base / "short.jsonl", [{}])
+    job = eval_only(base, short, "two-sets")
+    values = yaml.safe_load(job.read_text(encoding="utf-8"))
+    values["data"]["eval"]["read"] = write_manifest(make_wav, base / "read.jsonl", [{"seconds": 9.0} for _ in range(4)])
+    values["evaluation"] = {"long_form": {"set": "read", "seconds": 31}}
+    job.write_text(yaml.safe_dump(values))
+    result = run_cli("eval", job)
+    assert result.exit_code == 0, result.output
+    found = read_results(base / "models" / "two-sets" / "evaluation")["sets"]["long-form"]
+    assert (found["clips"], found["alone"]["set"], found["alone"]["clips"]) == (1, "read", 4)
 
 
 def test_audio_that_vanished_ends_the_evaluation_until_it_is_back(

@@ -1,15 +1,20 @@
 """The French jobs as a chain: what a stage learns, what it is measured on, and what it must not lose."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.french import STAGES, write_miniature
+from tests.tiny import call, environment
 from whisper_train.chains.load import load_chain
 from whisper_train.chains.measure import all_sets
 from whisper_train.job import Job
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Source, parse_split
+from whisper_train.paths import read_json
 
-STAGES = ["french-base", "french-meetings", "french-robust", "french-accents"]
 OTHER_LANGUAGES = {"english": "en_us", "german": "de_de", "spanish": "es_419", "italian": "it_it"}
 
 
@@ -43,7 +48,7 @@ def overlap(one: Source, other: Source) -> bool:
 
 
 def test_each_stage_starts_from_the_one_before_it(chain: list[Job]) -> None:
-    assert [job.name for job in chain] == STAGES
+    assert tuple(job.name for job in chain) == STAGES
     assert [job.base for job in chain] == ["openai/whisper-large-v3", *(f"job:{name}" for name in STAGES[:-1])]
 
 
@@ -101,4 +106,20 @@ def test_all_are_taught_and_judged_on_long_recordings(chain: list[Job]) -> None:
     for job in chain:
         assert job.data.windows
         assert job.evaluation.long_form
+        assert job.evaluation.long_form.set == "read", "the same recordings for every stage, to be compared"
         assert job.gates.long_form
+
+
+@pytest.mark.slow
+def test_the_jobs_run_on_a_miniature_of_their_data(place: Path) -> None:
+    """Every source is found with its columns, every effect, part and measure is taken, and a table comes out."""
+    variables = environment(place / "runs", **write_miniature(place / "small"))
+    last = str(place / "small" / "french-accents.yaml")
+
+    output = call([sys.executable, "-m", "whisper_train", "chain", last, "--machine", "cpu"], variables, expect=0)
+
+    for stage in STAGES:
+        run = read_json(place / "runs" / "models" / stage / "run.json")
+        assert run["status"] == "done"
+        assert run["averaging"]["chosen"] in (0.5, 1.0)
+    assert output.count("long recordings of read") == len(STAGES)

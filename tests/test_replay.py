@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from tests.conftest import TINY_ARCHITECTURE, RunCli
+from whisper_train.augment.settings import training_settings
 from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.cloud.travel import local_places
 from whisper_train.data.index import Index, write_index
+from whisper_train.data.order import ClipOrder
 from whisper_train.data.weights import apportion, count_replayed, describe_replayed, epoch_weights
 from whisper_train.errors import UserError
 from whisper_train.job import Job
@@ -148,6 +150,15 @@ def test_the_data_of_every_job_before_is_replayed_as_it_was_trained_on(chain: Pa
     assert sources["english.csv"].weight == 0.5
 
 
+def test_training_hears_the_new_in_its_own_way_and_the_old_in_theirs(chain: Path) -> None:
+    job = load(chain)
+    new, *old = training_settings(job.data)
+    assert new
+    assert new.telephone
+    assert [bool(one and one.room) for one in old] == [False, True, False, False, False]
+    assert not any(one is None or one.telephone for one in old)
+
+
 def test_the_resolved_job_loads_again_to_the_same(chain: Path, run_cli: RunCli) -> None:
     job = load(chain)
     printed = run_cli("check", chain).output
@@ -199,9 +210,13 @@ def test_replayed_sources_are_sources_like_others(chain: Path) -> None:
 # How much of it an epoch shows.
 
 
-def make_index(path: Path, *counts: int) -> Index:
+def make_index(path: Path, *counts: int, spoken: Sequence[bool] = ()) -> Index:
+    """So many clips of each source; of a `spoken` one it is known that one speaker says them, in 6 s each."""
+    known = {"speaker": "a", "recording": "b", "language": "de", "seconds": 6.0, "tokens": 10}
+    unknown = {"speaker": "", "recording": "", "language": "de", "seconds": 6.0, "tokens": 10}
     rows = (
         {"id": f"{source}-{number}", "text": "a", "audio": "x", "source": source, "row_group": -1}
+        | (known if spoken and spoken[source] else unknown)
         for source, count in enumerate(counts)
         for number in range(count)
     )
@@ -209,12 +224,13 @@ def make_index(path: Path, *counts: int) -> Index:
     return Index(path, None)
 
 
-def make_data(share: float, learned: list[float], others: list[float]) -> Data:
+def make_data(share: float, learned: list[float], others: list[float], windows: dict[str, Any] | None = None) -> Data:
     def sources(weights: list[float]) -> list[dict[str, Any]]:
         return [{"manifest": "x.csv", "weight": weight} for weight in weights]
 
     replay = {"share": share, "earlier": False, "sources": sources(others)}
-    return Data.model_validate({"train": sources(learned), "replay": replay, "eval": [{"manifest": "y.csv"}]})
+    values = {"train": sources(learned), "replay": replay, "windows": windows, "eval": [{"manifest": "y.csv"}]}
+    return Data.model_validate(values)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
@@ -231,16 +247,33 @@ def test_an_epoch_has_the_share_that_was_asked_for(place: Path, share: float, co
     assert told == {"clips": sum(shown[2:]), "shown": sum(shown), "known": counts[2] + counts[3]}
 
 
-def test_what_is_told_of_it(place: Path) -> None:
-    index = make_index(place / "train.arrow", 90, 1000)
-    assert (
-        describe_replayed(count_replayed(make_data(0.1, [1.0], [1.0]), index))
-        == "an epoch shows 100 clips; 10 of them are replayed, from 1,000 (others in each)"
+@pytest.mark.parametrize(
+    ("known", "windows", "words"),
+    [
+        (1000, None, "an epoch shows 100 clips; 10 of them are replayed, from 1,000 (others each time)"),
+        (4, None, "an epoch shows 100 clips; 10 of them are replayed, from 4 (each 2.5 times on average)"),
+        (20, {}, "an epoch shows about 100 clips; about 10 of them are replayed, from 20 (others each time)"),
+    ],
+)
+def test_what_is_told_of_it(place: Path, known: int, windows: dict[str, Any] | None, words: str) -> None:
+    index = make_index(place / "train.arrow", 90, known)
+    data = make_data(0.1, [1.0], [1.0], windows)
+    assert describe_replayed(data, count_replayed(data, index)) == words
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_joined_clips_are_replayed_by_the_clip_too(place: Path, share: float) -> None:
+    """The new come four in a window, the old alone: a share of the windows would be another one of the clips."""
+    data, index = (
+        make_data(share, [1.0], [1.0], {}),
+        make_index(place / "train.arrow", 4000, 1000, spoken=[True, False]),
     )
-    index = make_index(place / "few.arrow", 90, 4)
-    assert describe_replayed(count_replayed(make_data(0.1, [1.0], [1.0]), index)).endswith(
-        "from 4 (each 2.5 times on average)"
+    order = ClipOrder(
+        index, epoch_weights(data, index), 8, seed=1, windows=data.windows, window_seconds=30.0, max_tokens=448
     )
+    shown = [index[position]["source"] for draw in order for position in draw.positions]
+    assert sum(shown) / len(shown) == pytest.approx(share, rel=0.02)
+    assert len(order) < 2500 + len(shown) * share
 
 
 def test_nothing_left_to_replay_is_told(place: Path) -> None:
@@ -274,7 +307,7 @@ def two_jobs(place: Path, make_manifest: Callable[..., Path]) -> Path:
 def test_a_run_replays_what_its_base_learned(two_jobs: Path, run_cli: RunCli) -> None:
     result = run_cli("train", two_jobs)
     assert result.exit_code == 0, result.output
-    assert "an epoch shows 16 clips; 8 of them are replayed, from 10 (others in each)" in result.output
+    assert "an epoch shows 16 clips; 8 of them are replayed, from 10 (others each time)" in result.output
     folder = Path(os.environ.get("MODEL_DIR", "models")) / "now"
     assert read_json(folder / "run.json")["replay"] == {"clips": 8, "shown": 16, "known": 10}
     card = (folder / "README.md").read_text()

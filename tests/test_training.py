@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import interrupt, run, write_job
+from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run, write_job
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +108,25 @@ def test_kill_9_anywhere_and_run_again_ends_with_the_same_weights(base: Path) ->
         interrupt(broken, base, moment, signal.SIGKILL)
     run(broken, base)
     assert weights(base / "models" / "broken") == weights(base / "models" / "unbroken")
+
+
+def test_joined_windows_resume_to_the_same_weights_and_leave_a_model_with_timestamps(base: Path) -> None:
+    """Clips, pauses, time stamps and prompts of a window are those of seed, epoch and clip, whenever it is shown."""
+    from transformers import GenerationConfig
+
+    source = {"synthetic": {**SPEECH, "part": "train", "clips": TRAIN_CLIPS, "seed": 1}}
+    data = {"train": [{**source, "augment": {"speed": {}}}], "windows": {"pause_seconds": [0.1, 0.4]}}
+    training = {"max_steps": 8, "save_steps": 3, "eval_steps": 8, "learning_rate": 1e-3, "global_batch_size": 8}
+    machine = {"dataloader_num_workers": 1, "threads": 1, "audit_workers": 1, "per_device_train_batch_size": 4}
+    output = run(write_job(base, "joined", data=data, training=training, machine=machine), base)
+    assert "44 clips in " in output
+    broken = write_job(base, "joined-broken", data=data, training=training, machine=machine)
+    log = base / "logs" / "joined-broken" / "training.log"
+    interrupt(broken, base, lambda: log.is_file() and "step 5/8" in log.read_text(), signal.SIGKILL)
+    assert "resuming from checkpoint-" in run(broken, base)
+    assert weights(base / "models" / "joined-broken") == weights(base / "models" / "joined")
+    generation = GenerationConfig.from_pretrained(base / "models" / "joined")
+    assert generation.no_timestamps_token_id is not None
 
 
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)])

@@ -162,13 +162,12 @@ def list_tasks(
         replace(make(name, request.at_most, eval_set, job.data.eval[name]), at_most=request.at_most)
         for name, eval_set in sets.items()
     ]
-    first = next(iter(job.data.eval))
     long_form = job.evaluation.long_form
     if long_form is None and request.gates and request.gates.long_form:
         long_form = LongFormSet()
-    if long_form and first in sets:
+    if long_form and (name := long_form.set or next(iter(job.data.eval))) in sets:
         joined = (float(long_form.seconds), float(long_form.minutes))
-        tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[first], job.data.eval[first]), joined=joined))
+        tasks.append(replace(make(LONG_FORM_SET, list(joined), sets[name], job.data.eval[name]), joined=joined))
     return [*tasks, make(SILENCE_SET, None, None, [])]
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisper_train.averaging.state import is_settled
+from whisper_train.averaging.state import check_settled
 from whisper_train.chains.inputs import evaluation_inputs
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
@@ -148,11 +148,7 @@ def check_finished(job: Job, folder: RunFolder) -> None:
             f"{job.name}: is {status}; train it to its end (make train EXP={job.name}), or evaluate a checkpoint"
             f" (--model {display(folder.checkpoints)}/checkpoint-…)"
         )
-    if not is_settled(job, state):
-        raise UserError(
-            f"{job.name}: averaging: has changed since its model was made; make train EXP={job.name} averages anew and"
-            " evaluates, without training"
-        )
+    check_settled(job, state)
 
 
 def as_trained(job: Job, folder: RunFolder) -> Job:

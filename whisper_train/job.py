@@ -80,9 +80,10 @@ class Architecture(Strict):
 
 
 class LongFormSet(Strict):
-    """Clips of the first eval set joined to long recordings, transcribed by Whisper's sequential decoding."""
+    """Clips of an eval set joined to long recordings, transcribed by Whisper's sequential decoding."""
 
-    minutes: float = Field(10, gt=0, description="how much of the first eval set is joined")
+    set: Name | None = Field(None, description="whose clips: a name in data.eval; null: the first one")
+    minutes: float = Field(10, gt=0, description="how much of it is joined")
     seconds: float = Field(60, gt=MAX_WINDOW_SECONDS, description="length of a joined recording, about")
 
 
@@ -224,9 +225,23 @@ class Job(Strict):
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         self.check_gates()
         self.check_replay()
+        self.check_layer_decay()
+        long_form = self.evaluation.long_form
+        if long_form and long_form.set not in (None, *self.data.eval):
+            raise ValueError(
+                f"evaluation.long_form.set: {long_form.set}: no such set; data.eval has {', '.join(self.data.eval)}"
+            )
         if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
+
+    def check_layer_decay(self) -> None:
+        optimizer = str(self.training.get("optim", ""))
+        if self.model.layer_decay is not None and optimizer.endswith(("lomo", "_layerwise")):
+            raise ValueError(
+                f"model.layer_decay: needs an optimizer that takes a rate a layer, and training.optim: {optimizer} has"
+                " one for all; leave either of them out"
+            )
 
     def check_replay(self) -> None:
         replay = self.data.replay

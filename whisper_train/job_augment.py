@@ -69,6 +69,12 @@ class Clipping(Effect):
 
     decibels: Range = Field((3.0, 12.0), description="by how much the loudest sample is over full scale")
 
+    @model_validator(mode="after")
+    def check_it_clips(self) -> "Clipping":
+        if self.decibels[0] < 0:
+            raise ValueError(f"decibels: [{self.decibels[0]:g}, {self.decibels[1]:g}]: give [low, high] within 0 to 40")
+        return self
+
 
 class Telephone(Effect):
     """300 to 3,400 Hz, 8,000 samples a second (ITU-T G.712), coded and decoded."""

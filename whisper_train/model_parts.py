@@ -18,7 +18,14 @@ PIECES = {
     "layer_norm": "norm",
 }
 EMBEDDINGS = "decoder.embeddings"
-PARTS: tuple[str, ...] = ("encoder", "encoder.conv", "encoder.layers", "encoder.layers.0-3", "encoder.norm")
+PARTS: tuple[str, ...] = (
+    "encoder",
+    "encoder.conv",
+    "encoder.positions",
+    "encoder.layers",
+    "encoder.layers.0-3",
+    "encoder.norm",
+)
 PARTS += ("decoder", EMBEDDINGS, "decoder.positions", "decoder.layers", "decoder.layers.0-3", "decoder.norm")
 
 
@@ -70,7 +77,7 @@ def part_of(parameter: str) -> Part:
 def units(config: Any) -> Iterator[Part]:
     """Every piece, and every layer by itself, of the Whisper with this configuration."""
     for side, pieces, layers in (
-        ("encoder", ("conv", "norm"), config.encoder_layers),
+        ("encoder", ("conv", "positions", "norm"), config.encoder_layers),
         ("decoder", ("embeddings", "positions", "norm"), config.decoder_layers),
     ):
         yield from (Part(side, piece) for piece in pieces)

@@ -4,10 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from whisper_train.job import Job
 from whisper_train.machine import Layout
+from whisper_train.older_jobs import read_resolved
 from whisper_train.paths import read_json, write_json
 from whisper_train.run_folder import RunFolder
 
@@ -39,7 +38,7 @@ def write_plan(plan: RunPlan, path: Path) -> None:
 
 def load_resolved(path: Path) -> Job:
     """The job that a run left in its folder."""
-    return Job.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return Job.model_validate(read_resolved(path))
 
 
 def read_plan(path: Path) -> RunPlan:

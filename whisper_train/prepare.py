@@ -91,7 +91,7 @@ def note_replay(job: Job, folder: RunFolder, cache: Path, say: Callable[[str], N
     """Tells how many clips an epoch replays, and keeps it in run.json for the card."""
     if job.data.replay:
         replayed = count_replayed(job.data, Index(index_path(folder.data, "train"), cache))
-        say(f"data: {describe_replayed(replayed)}")
+        say(f"data: {describe_replayed(job.data, replayed)}")
         folder.update(replay=replayed)
 
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from whisper_train.averaging.state import check_settled
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.job import Job
@@ -68,6 +69,7 @@ def publish(job: Job, folder: RunFolder, *, yes: bool, force: bool, say: Callabl
         raise UserError(
             f"{job.name}: gates: have changed since it was judged; make train EXP={job.name} judges it again"
         )
+    check_settled(job, folder.read())
     if results.get("promoted") is not True or folder.read()["status"] != DONE:
         missed = "; ".join(gate["sentence"] for gate in results.get("gates") or [] if not gate["met"])
         verdict = f"{job.name}: is not promoted{f' ({missed})' if missed else ''}"

@@ -20,6 +20,7 @@ from whisper_train import __version__
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import dump_job
+from whisper_train.older_jobs import read_resolved
 from whisper_train.paths import Directories, make_directory, read_json, write_json, write_text
 
 RUNNING, TRAINED, DONE = "running", "trained", "done"
@@ -182,7 +183,7 @@ def check_same_job(job: Job, folder: RunFolder, may_change: tuple[str, ...] = MA
 
 def differences(job: Job, folder: RunFolder, may_change: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
     """Yields (key, value in the folder's run, value in `job`) where they differ and may not."""
-    before = flatten(yaml.safe_load((folder.path / "job.yaml").read_text(encoding="utf-8")))
+    before = flatten(read_resolved(folder.path / "job.yaml"))
     now = flatten(yaml.safe_load(dump_job(job)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(may_change):

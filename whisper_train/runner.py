@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whisper_train.averaging.settle import settle_model
+from whisper_train.averaging.state import is_settled
 from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.chains.states import asks_for_more
 from whisper_train.data.index import Index
@@ -171,7 +172,8 @@ def finish_again(job: Job, folder: RunFolder, directories: Directories, environm
     Nothing is done where nothing changed.
     """
     with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
-        status = finish(job, folder, directories, environment, print_line)
+        say = print_line if is_settled(job, folder.read()) else open_log(folder.logs / TRAINING_LOG)
+        status = finish(job, folder, directories, environment, say)
         results = folder.evaluation / "results.json"
         print_line(f"{job.name}: finished before, {status}; its results are in {results}")
         publish(job, folder)

@@ -73,6 +73,28 @@ def test_long_form_is_relative_to_the_baseline(before: float, after: float, met:
     assert only(gates, results(first=measured(0.1, 0.1), long_form=measured(after, before)))["met"] is met
 
 
+@pytest.mark.parametrize(("alone", "met"), [(0.10, True), (0.0999, False), (0.0, False)])
+def test_joined_clips_are_judged_against_the_same_clips_one_by_one(alone: float, met: bool) -> None:
+    joined = measured(0.11, None, longest_seconds=606.0, alone={"set": "first", "clips": 380, "wer": alone, "cer": 0})
+    gates = Gates.model_validate({"long_form": {"max_worse": None, "max_worse_than_clips": 0.1}})
+    verdict = only(gates, results(first=measured(0.2, None), long_form=joined))
+    assert (verdict["gate"], verdict["set"], verdict["met"]) == ("long_form_clips", "long-form", met)
+    if alone == 0.10:
+        assert verdict["sentence"] == (
+            "recordings of up to 10.1 min have WER 11.00 %, their 380 clips one by one 10.00 %: +10%;"
+            " at most +10% is allowed"
+        )
+
+
+def test_joined_clips_that_were_not_all_transcribed_one_by_one_are_not_met() -> None:
+    gates = Gates.model_validate({"long_form": {"max_worse": None, "max_worse_than_clips": 0.1}})
+    verdict = only(gates, results(first=measured(0.1, None), long_form=measured(0.1, None, alone=None)))
+    assert (verdict["met"], verdict["measured"]) == (False, None)
+    assert "evaluate again" in verdict["sentence"]
+    both = judge(Gates.model_validate({"long_form": {"max_worse_than_clips": 0.1}}), results(first=measured(0.1, 0.1)))
+    assert [(gate["gate"], gate["met"]) for gate in both] == [("long_form", False), ("long_form_clips", False)]
+
+
 def test_long_form_that_could_not_be_measured_is_not_met() -> None:
     verdict = only(Gates.model_validate({"long_form": {}}), results(first=measured(0.1, 0.1)))
     assert (verdict["met"], verdict["measured"]) == (False, None)

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.augment.signals import augmenter
 from tests.evaluation.listening import WINDOW_SECONDS, listen, make_whisper, write_clips
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
 from whisper_train.evaluation.passages import (
+    AUGMENT_SEED,
     PAUSE_SECONDS,
     PROBE_LENGTHS,
     PROBES,
+    Clips,
     JoinedClips,
     Probes,
     choose_clips,
@@ -69,6 +72,21 @@ def test_a_clip_that_vanished_is_missing_from_its_recording(tmp_path: Path) -> N
         (tmp_path / f"{number}.wav").unlink()
     with pytest.warns(UserWarning, match="no such file"):
         assert joined[0]["waveform"] is None, "nothing is left to transcribe"
+
+
+def test_clips_are_heard_as_the_set_says_at_every_call_and_joined_as_by_themselves(tmp_path: Path) -> None:
+    index = write_clips(tmp_path, [1.0, 0.5, 0.75])
+    change = augmenter(index, AUGMENT_SEED, noise={"kinds": ["white", "babble"]}, telephone={})
+    clean, heard = Clips(index, [None], [0, 1, 2]), Clips(index, [None], [2, 1, 0], change)
+    alone = [heard[2 - number]["waveform"] for number in range(3)]
+    assert all(not np.array_equal(wave, clean[number]["waveform"]) for number, wave in enumerate(alone))
+    again = Clips(
+        index, [None], [1], augmenter(index, AUGMENT_SEED, noise={"kinds": ["white", "babble"]}, telephone={})
+    )
+    assert np.array_equal(again[0]["waveform"], alone[1])
+    pause = np.zeros(round(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
+    joined = JoinedClips(index, [None], 3.0, 10, change)[0]["waveform"]
+    assert np.array_equal(joined, np.concatenate([alone[0], pause, alone[1], pause, alone[2]]))
 
 
 def test_joined_recordings_are_transcribed(tmp_path: Path) -> None:

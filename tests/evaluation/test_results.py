@@ -194,6 +194,23 @@ def test_sets_come_in_the_order_of_the_job_and_joined_clips_last(folder: Path) -
     assert list(results_of(folder)["sets"]) == ["easy", "hard"], "no gate asks for them"
 
 
+def test_joined_clips_stand_beside_the_same_clips_one_by_one(folder: Path) -> None:
+    joined = {"parts": [0, 1], "reference": " ".join(TEXTS[:2]), "hypothesis": TEXTS[0]}
+    for label in ("tuned", "baseline"):
+        write(folder, label, "long-form", [lines_of("")[0] | joined])
+    results = write_results(folder, normalizer="whisper-basic", gates=Gates(), long_form=True)
+    found = results["sets"]["long-form"]
+    clips = read_transcription(folder / "transcriptions" / "tuned" / "hard.jsonl").lines[:2]
+    assert found["wer"] == 0.5
+    assert (found["alone"]["set"], found["alone"]["clips"]) == ("hard", 2)
+    wrong = sum(line["hypothesis"] != line["reference"] for line in clips)
+    assert (found["alone"]["wer"] == 0) is (wrong == 0)
+    assert found["baseline"]["alone"]["clips"] == 2
+    write(folder, "tuned", "long-form", [lines_of("")[0] | joined | {"parts": [0, 99]}])
+    results = write_results(folder, normalizer="whisper-basic", gates=Gates(), long_form=True)
+    assert results["sets"]["long-form"]["alone"] is None, "a sample of the set holds some of them alone"
+
+
 def test_words_in_silence_are_counted_and_no_set_of_their_own(folder: Path) -> None:
     silent(folder, "tuned", "vielen dank fürs zuschauen")
     results = results_of(folder)

@@ -95,7 +95,16 @@ def test_a_line_that_was_cut_off_before_its_end_of_line_is_written_again(file: P
     assert gather_parts(file, HEADER) == {0, 1} == read_keys(file)
 
 
-@pytest.mark.parametrize("change", [{"model_digest": "c"}, {"set_digest": "c"}, {"decoding": {"beams": 5}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_digest": "c"},
+        {"set_digest": "c"},
+        {"decoding": {"beams": 5}},
+        {"augment": [{"telephone": {}}]},
+        {"recordings": "d"},
+    ],
+)
 def test_what_another_model_heard_does_not_count(file: Path, change: dict[str, Any]) -> None:
     gather_parts(file, HEADER)
     write_part(file, 0, HEADER, [[line(0)]])

@@ -137,6 +137,7 @@ def set_result(wer: float, before: float, digest: str = DIGEST) -> dict[str, Any
         "sources": ["synthetic: speech by espeak-ng"],
         "revisions": [None],
         "digest": digest,
+        "augment": None,
         "normalizer": "whisper-basic",
         "normalizer_version": "1",
         **figures(wer, 0.0065),

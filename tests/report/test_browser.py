@@ -1,12 +1,15 @@
-"""Both pages in a real browser, as wide as a phone and as a desktop."""
+"""The pages in a real browser, as wide as a phone and as a desktop."""
 
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.report.fixtures import (
     clip_line,
@@ -17,8 +20,10 @@ from tests.report.fixtures import (
     make_run,
     write_transcription,
 )
+from whisper_train.hear import Example
 from whisper_train.report.leaderboard import write_leaderboard
 from whisper_train.report.page import write_report
+from whisper_train.report.render import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS: tuple[str, ...] = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
@@ -66,10 +71,20 @@ def pages(tmp_path: Path) -> dict[str, Path]:
         audit=make_audit(),
         history=make_history(),
     )
-    return {"report": report, "leaderboard": write_leaderboard(models)}
+    return {"report": report, "leaderboard": write_leaderboard(models), "hear": write_hear(tmp_path, long)}
 
 
-@pytest.mark.parametrize("name", ["report", "leaderboard"])
+def write_hear(folder: Path, long: str) -> Path:
+    """The page of `whisper-train hear`, the only one whose audio lies beside it: its players load it at once."""
+    soundfile.write(folder / "a.flac", np.zeros(1_600), 16_000)
+    known: dict[str, Any] = {"name": long, "source": f"hub: {long}", "text": long, "language": "de", "seconds": 0.1}
+    example = Example(**known, applied=[f"noise: {long}"], before="a.flac", after="a.flac")
+    page = folder / "hear.html"
+    page.write_text(render("hear.html", job="demo", examples=[example]).replace('preload="none"', 'preload="auto"'))
+    return page
+
+
+@pytest.mark.parametrize("name", ["report", "leaderboard", "hear"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_overflows_with_everything_unfolded(
     pages: dict[str, Path], name: str, width: int, tmp_path: Path
@@ -86,7 +101,7 @@ def test_nothing_overflows_with_everything_unfolded(
     assert width - 20 <= window <= width  # less a scroll bar
 
 
-@pytest.mark.parametrize("name", ["report", "leaderboard"])
+@pytest.mark.parametrize("name", ["report", "leaderboard", "hear"])
 def test_the_browser_asks_for_nothing_and_complains_of_nothing(pages: dict[str, Path], name: str) -> None:
     _, complained, asked = browse(pages[name])
     assert not complained

@@ -32,6 +32,7 @@ def room_response(seconds: float, distance_meters: tuple[float, float], draws: D
     """The impulse response (samples,) of a room whose echo falls by 60 dB in `seconds`, from the direct sound on."""
     import pyroomacoustics as rooms
 
+    rooms.constants.set("num_threads", 1)  # with more, the order of its sums and so the last bits would be by chance
     size = draw_size(seconds, draws.chance)
     mouth, microphone = draw_places(size, distance_meters, draws)
     absorption, reflections = rooms.inverse_sabine(seconds, size)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from whisper_train.errors import UserError
 from whisper_train.job import Job
 
 
@@ -18,3 +19,12 @@ def is_settled(job: Job, facts: Mapping[str, Any]) -> bool:
     """
     made = facts.get("averaging")
     return (made["asked"] if made else None) == asked_of(job)
+
+
+def check_settled(job: Job, facts: Mapping[str, Any]) -> None:
+    """Raises UserError where a run's model was not made as `job` asks."""
+    if not is_settled(job, facts):
+        raise UserError(
+            f"{job.name}: averaging: has changed since its model was made; make train EXP={job.name} averages anew and"
+            " evaluates, without training"
+        )

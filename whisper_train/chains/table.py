@@ -126,7 +126,10 @@ def show_long_form(row: Mapping[str, Any]) -> str:
     measured = row["long_form"]
     before = f" after {measured['baseline']['wer']:.2%}" if measured.get("baseline") else ""
     minutes = measured["seconds"] / 60
-    return f"{row['stage']}: long recordings of {row['own_set']}, {minutes:.0f} min: WER {measured['wer']:.2%}{before}"
+    alone = measured.get("alone")  # the same clips one by one
+    name = alone["set"] if alone else row["own_set"]
+    clips = f"; clip by clip {alone['wer']:.2%}" if alone else ""
+    return f"{row['stage']}: long recordings of {name}, {minutes:.0f} min: WER {measured['wer']:.2%}{before}{clips}"
 
 
 def say_losses(name: str, rows: Sequence[Mapping[str, Any]], beside: str, others: Sequence[Mapping[str, Any]]) -> str:

@@ -10,9 +10,9 @@ from whisper_train.job_data import Data
 def epoch_weights(data: Data, index: Index) -> list[float]:
     """A weight for each of `data.training_sources`, from the clips that the audit left in `index`.
 
-    Those of what is replayed make it data.replay.share of all clips that an epoch shows: to the clip, not about. Among
-    them the sources are shown as their own weights and their numbers of clips say. Raises UserError when nothing is
-    left to replay.
+    Those of what is replayed make it data.replay.share of all clips that an epoch shows: exactly, but where windows are
+    shown, about. Among them the sources are shown as their own weights and their numbers of clips say. Raises UserError
+    when nothing is left to replay.
     """
     weights = [source.weight for source in data.training_sources]
     if data.replay is None:
@@ -38,7 +38,7 @@ def count_clips(data: Data, index: Index) -> np.ndarray:
 def apportion(total: int, wanted: np.ndarray) -> np.ndarray:
     """Whole numbers that sum up to `total` and are to each other as `wanted`, by largest remainders."""
     exact = total * wanted / wanted.sum()
-    parts = np.floor(exact).astype(np.int64)
+    parts: np.ndarray = np.floor(exact).astype(np.int64)
     largest = np.argsort(parts - exact, kind="stable")[: total - int(parts.sum())]
     parts[largest] += 1
     return parts
@@ -56,8 +56,9 @@ def count_replayed(data: Data, index: Index) -> dict[str, int]:
     }
 
 
-def describe_replayed(replayed: dict[str, int]) -> str:
+def describe_replayed(data: Data, replayed: dict[str, int]) -> str:
     """count_replayed's figures as a line of text."""
     clips, shown, known = replayed["clips"], replayed["shown"], replayed["known"]
-    how = "others in each" if clips < known else f"each {clips / known:.1f} times on average"
-    return f"an epoch shows {shown:,} clips; {clips:,} of them are replayed, from {known:,} ({how})"
+    about = "about " if data.windows else ""
+    how = "others each time" if clips < known else f"each {clips / known:.1f} times on average"
+    return f"an epoch shows {about}{shown:,} clips; {about}{clips:,} of them are replayed, from {known:,} ({how})"

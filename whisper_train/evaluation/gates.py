@@ -106,7 +106,7 @@ def judge_change(before: float, after: float, limit: float) -> tuple[float | Non
 
 
 def unjoined(name: str, limit: float) -> dict[str, Any]:
-    sentence = "no long recording could be joined: the first eval set is too short for evaluation.long_form.seconds"
+    sentence = "no long recording could be joined: the eval set is too short for evaluation.long_form.seconds"
     return gate(name, LONG_FORM_SET, "change", limit, None, False, sentence)
 
 

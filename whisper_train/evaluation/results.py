@@ -17,7 +17,7 @@ from whisper_train.evaluation.hallucination import find_hallucinations, heard_in
 from whisper_train.evaluation.normalize import VERSIONS, make_normalizer, normalizers_for
 from whisper_train.evaluation.score import Scored, count_pairs, rates
 from whisper_train.evaluation.slices import slice_scores
-from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, read_transcription
+from whisper_train.evaluation.transcription import QUESTION, Transcription, as_line, heard_digest, read_transcription
 from whisper_train.job import Gates
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET
 from whisper_train.job_file import display
@@ -119,7 +119,7 @@ def parts_alone(joined: Transcription, paths: Sequence[Path], normalizer: str) -
     for path in paths:
         transcription = read_transcription(path)
         header = transcription.header
-        if any(header.get(key) != joined.header.get(key) for key in ("set_digest", "model_digest")):
+        if any(header.get(key) != joined.header.get(key) for key in ("set_digest", "augment", "model_digest")):
             continue
         lines = [line for line in transcription.lines if line["position"] in positions]
         if len(lines) < len(positions):
@@ -174,7 +174,8 @@ def set_result(read: Mapping[str, Transcription], normalizer: str) -> tuple[dict
         "speakers": len(set(filter(None, column(lines, "speaker")))),
         "sources": header.get("sources", []),
         "revisions": header.get("revisions", []),
-        "digest": header.get("set_digest"),
+        "digest": heard_digest(header),
+        "augment": header.get("augment"),
         "normalizer": normalizer,
         "normalizer_version": VERSIONS[normalizer],
         "unit": unit.name,

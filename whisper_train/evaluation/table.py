@@ -24,9 +24,22 @@ def make_table(results: Mapping[str, Any]) -> str:
     for name, result in results["sets"].items():
         if result["comparison"]:
             lines.append(f"{name}: {result['comparison']['sentence']}")
+        if result.get("alone"):
+            lines.append(f"{name}: {say_alone(result, names)}")
     for gate in results["gates"]:
         lines.append(f"gate {gate['gate']}: {'met' if gate['met'] else 'MISSED'}: {gate['sentence']}")
     return "\n".join(lines)
+
+
+def say_alone(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """How each model did on joined clips, and on the same clips one by one."""
+    entries = {"tuned": result, "baseline": result["baseline"], **result["others"]}
+    rates = [
+        f"{names[label]} {one['wer']:.2%} joined, {one['alone']['wer']:.2%} one by one"
+        for label, one in entries.items()
+        if one and one.get("alone")
+    ]
+    return f"WER of {result['alone']['clips']:,} clips of {result['alone']['set']}: {'; '.join(rates)}"
 
 
 def score_cells(own: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -36,6 +36,14 @@ def identity(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(known.encode()).hexdigest()
 
 
+def heard_digest(header: Mapping[str, Any]) -> str | None:
+    """The digest of the set, another one where its audio was changed: rates on the two are not comparable."""
+    clips, changes = header.get("set_digest"), [header.get("augment"), header.get("recordings")]
+    if not any(changes):
+        return clips
+    return hashlib.sha256(json.dumps([clips, changes], sort_keys=True).encode()).hexdigest()
+
+
 def is_complete(path: Path, header: Mapping[str, Any]) -> bool:
     """Whether the file is there and holds what `header` describes."""
     first = read_header(path) if path.is_file() else {}

@@ -15,8 +15,7 @@ from whisper_train.data.prepare import index_path
 from whisper_train.data.weights import epoch_weights
 from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
-from whisper_train.job_augment import Augment
-from whisper_train.job_data import Source, Windows
+from whisper_train.job_data import Source
 from whisper_train.labels import Labels
 from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
 from whisper_train.plan import RunPlan
@@ -56,19 +55,9 @@ def build_trainer(
 
     # 2. data
     window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
-    clips = open_set(
-        plan,
-        "train",
-        job.data.training_sources,
-        labels,
-        window_seconds,
-        training_settings(job.data),
-        seed,
-        job.data.windows,
-    )
+    clips = open_train_set(plan, labels, window_seconds, seed)
     name, sources = next(iter(job.data.eval.items()))
-    heard = [source.augment for source in sources]
-    eval_clips = open_set(plan, f"eval.{name}", sources, labels, window_seconds, heard, AUGMENT_SEED)
+    eval_clips = open_eval_set(plan, name, sources, labels, window_seconds)
     order = ClipOrder(
         clips.index,
         epoch_weights(job.data, clips.index),
@@ -116,29 +105,31 @@ def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[s
     return callbacks
 
 
-def open_set(
-    plan: RunPlan,
-    name: str,
-    sources: Sequence[Source],
-    labels: Labels,
-    window_seconds: float,
-    settings: Sequence[Augment | None],
-    seed: int,
-    windows: Windows | None = None,
-) -> ClipDataset:
-    """The clips of an audited set, joined as `windows` says; what `settings` say for each source is done to them."""
-    columns = [source.audio_column for source in sources]
-    index = Index(index_path(plan.folder.data, name), plan.cache)
+def open_train_set(plan: RunPlan, labels: Labels, window_seconds: float, seed: int) -> ClipDataset:
+    """The clips to train on, augmented and joined as the job says."""
+    data = plan.job.data
+    columns = [source.audio_column for source in data.training_sources]
+    index = Index(index_path(plan.folder.data, "train"), plan.cache)
     return ClipDataset(
         index,
         columns,
         labels,
-        min(plan.job.data.max_seconds, window_seconds),
-        augmenter=augmenter_for(settings, index, columns, seed),
+        min(data.max_seconds, window_seconds),
+        augmenter=augmenter_for(training_settings(data), index, columns, seed),
         window_seconds=window_seconds,
-        pause_seconds=windows.pause_seconds if windows else (0.0, 0.0),
+        pause_seconds=data.windows.pause_seconds if data.windows else (0.0, 0.0),
         seed=seed,
     )
+
+
+def open_eval_set(
+    plan: RunPlan, name: str, sources: Sequence[Source], labels: Labels, window_seconds: float
+) -> ClipDataset:
+    """The clips of an eval set, as noisy as its sources say, always the same."""
+    columns = [source.audio_column for source in sources]
+    index = Index(index_path(plan.folder.data, f"eval.{name}"), plan.cache)
+    augmenter = augmenter_for([source.augment for source in sources], index, columns, AUGMENT_SEED)
+    return ClipDataset(index, columns, labels, min(plan.job.data.max_seconds, window_seconds), augmenter=augmenter)
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:

@@ -3,15 +3,14 @@ arXiv:2003.10555)."""
 
 from typing import Any
 
-from whisper_train.errors import UserError
 from whisper_train.model_parts import layers_below_top, part_of
 
 
 def split_by_layer(optimizer: Any, model: Any, layer_decay: float) -> None:
-    """Splits the groups of a new `optimizer`, each layer at `layer_decay` times the rate of the one above.
+    """Splits the groups of a new `optimizer`: each layer learns at `layer_decay` times the rate of the one above.
 
     The highest layer that is trained keeps the optimizer's own rate and comes first: it is the rate that is logged.
-    Schedules multiply the rate of every group alike. Raises UserError for an optimizer without a rate a group.
+    Schedules multiply the rate of every group alike.
     """
     depths = {
         id(parameter): layers_below_top(part_of(name), model.config)
@@ -22,13 +21,7 @@ def split_by_layer(optimizer: Any, model: Any, layer_decay: float) -> None:
     groups = []
     for depth in sorted(set(depths.values())):
         for group in optimizer.param_groups:
-            members = [parameter for parameter in group["params"] if depths.get(id(parameter)) == depth]
-            if members and isinstance(group.get("lr"), float):
+            if members := [parameter for parameter in group["params"] if depths[id(parameter)] == depth]:
                 groups.append({**group, "params": members, "lr": group["lr"] * layer_decay ** (depth - top)})
-    if sum(len(group["params"]) for group in groups) == len(depths):
-        optimizer.param_groups[:] = groups
-    if len(optimizer.param_groups) != len(groups):
-        raise UserError(
-            "model.layer_decay: the optimizer that training.optim names has one learning rate for all weights; leave"
-            " either of them out"
-        )
+    assert sum(len(group["params"]) for group in groups) == len(depths), "a weight is in no group, or in several"
+    optimizer.param_groups[:] = groups

@@ -42,6 +42,8 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     how = f"{trainer.args.device.type}, {choose_precision(plan.job)}{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
     if plan.deepspeed and plan.deepspeed.get("zero_force_ds_cpu_optimizer"):
         how += " with its compiled Adam in RAM"
+    if decay := plan.job.model.layer_decay:
+        how += f", each layer at {decay:g} of the rate of the one above"
     say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
     if plan.job.data.windows:
         say(f"train: {len(trainer.train_dataset):,} clips in {len(trainer.order.grouping):,} windows")
