@@ -33,7 +33,7 @@ check_docker() {
     bad compose 'no Compose v2' 'install the package docker-compose-plugin'
   fi
   if docker buildx version >/dev/null 2>&1; then
-    ok buildx "$(docker buildx version)"
+    ok buildx "$(docker buildx version | sed 's/^[^ ]* *\(v\{0,1\}[0-9][^ ]*\).*/\1/')"
   else
     bad buildx 'no BuildKit builder' 'install the package docker-buildx-plugin'
   fi
@@ -57,6 +57,21 @@ check_gpu_in_docker() {
   else
     bad 'cards inside' "nvidia-smi does not answer in $image" 'see the message of: docker run --rm --gpus all --entrypoint nvidia-smi '"$image"
   fi
+}
+
+# What runs outside of containers: check, publish, leaderboard and lineage always, jobs where no engine answers.
+check_python() {
+  local candidate what=''
+  for candidate in ${PYTHON:-python3.12 python3.11 python3}; do # as requirements/install.sh looks for it
+    if what=$("$candidate" -c 'import ensurepip, sys, venv
+print(sys.version.split()[0]) if (3, 11) <= sys.version_info[:2] <= (3, 12) else sys.exit(1)' 2>/dev/null); then
+      ok Python "$what ($candidate)"
+      return
+    fi
+  done
+  what='no Python 3.11 or 3.12 that can make virtual environments'
+  candidate='sudo apt install python3-venv, or PYTHON=/path/to/python3.12; make check, publish and leaderboard need it, and jobs without containers'
+  case ${RUN:-$(choose_run)} in docker) note Python "$what" "$candidate" ;; *) bad Python "$what" "$candidate" ;; esac
 }
 
 check_cards() {
@@ -153,6 +168,7 @@ check_secrets() {
 
 find_settings
 check_docker
+check_python
 check_cards
 check_directories
 check_memory

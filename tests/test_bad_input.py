@@ -218,6 +218,16 @@ VALUES = [
     ),
     bad("unknown optimizer", job("training: {optim: adamw_touch}"), "training.optim", "'adamw_touch'", "adamw_torch"),
     bad("unknown language", job("language: germann"), "job.yaml: language: germann", "did you mean german?"),
+    bad("neither true nor false", job("gates: {significant: yep}"), "gates.significant: 'yep': must be true or false"),
+    bad(
+        "unlike any language", job("language: hochdeutsch"), "language: hochdeutsch: not a", "code or its English name"
+    ),
+    bad(
+        "part of a list by --set",
+        job(),
+        "--set data.train.0.manifest=x: data.train: must be a list, which --set replaces whole: --set 'data.train=[{",
+        run="check job.yaml --set data.train.0.manifest=x",
+    ),
     bad("language: no", job("language: no"), "language: False", "put it in quotes"),
     bad(
         "language of a source", train_on("{manifest: x.csv, language: xx}"), "data.train.0.language: xx: not a language"
@@ -639,7 +649,7 @@ DATA = [
     bad_data(
         "no such split",
         "{manifest: x.csv, split: train}",
-        "x.csv: holds no clip whose split is train",
+        "x.csv: holds no clip whose split is train; it has test",
         files={"x.csv": "audio,text,split\na.wav,b,test\n"},
     ),
     bad_data("slice without a clip", "{manifest: train.jsonl, split: '[:1%]'}", "split: [:1%] holds no clip of 2"),

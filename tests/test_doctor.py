@@ -1,8 +1,10 @@
 """docker/doctor.sh: what is wrong with a machine is named with its remedy, and decides the exit status."""
 
 import http.server
+import platform
 import secrets
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ def roomy(host: Host) -> Host:
     """A host whose own memory and disk, which are this machine's, give doctor nothing to say."""
     if shutil.disk_usage("/dev/shm").total < GIB or shutil.disk_usage(host.checkout).free < GIB:
         pytest.skip("this machine itself has too little shared memory or disk")
+    has_python(host)
     return host
 
 
@@ -69,7 +72,24 @@ def hub() -> Iterator[Hub]:
     hub.close()
 
 
+def has_python(host: Host) -> None:
+    """Puts a python3 there that this project runs on."""
+    host.write_tool("python3", f'exec {sys.executable} "$@"')
+
+
 # What is wrong.
+
+
+def test_a_machine_without_python_is_told_what_needs_it(roomy: Host) -> None:
+    (roomy.bin / "python3").unlink()
+    alone = roomy.doctor()
+    roomy.has_engine()
+    with_engine = roomy.doctor()
+
+    assert (alone.returncode, with_engine.returncode) == (2, 0), with_engine.stdout
+    assert "WRONG  Python       no Python 3.11 or 3.12 that can make virtual environments" in alone.stdout
+    assert "note   Python       no Python 3.11 or 3.12" in with_engine.stdout
+    assert "make check, publish and leaderboard need it" in with_engine.stdout
 
 
 @pytest.mark.parametrize(
@@ -176,6 +196,7 @@ def test_a_machine_with_no_card_no_docker_and_no_token_is_ready_for_the_demo(roo
 
     assert done.returncode == 0, done.stdout
     assert "note   engine       no docker command" in done.stdout
+    assert f"ok     Python       {platform.python_version()} (python3)" in done.stdout
     assert "note   GPU          none (no nvidia-smi)" in done.stdout
     assert "note   HF_TOKEN     not set" in done.stdout
     assert f"{roomy.checkout}/models" in done.stdout

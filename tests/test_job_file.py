@@ -182,6 +182,11 @@ def test_set_lies_over_everything(place: Path) -> None:
     assert job.gates.wer == 0.5
 
 
+@pytest.mark.parametrize("name", ["de", "German", "deutsch"])
+def test_a_language_may_be_called_by_its_own_name(place: Path, name: str) -> None:
+    assert load(write(place / "a.yaml", WHOLE.replace("german", name))).language == "de"
+
+
 @pytest.mark.parametrize("number", ["1e-5", "1.0e-5", "0.00001", "'1e-5'", "1E-5"])
 def test_numbers_are_read_as_people_write_them(place: Path, number: str) -> None:
     """YAML 1.1 reads 1e-5 as text, which would reach the optimizer as such."""

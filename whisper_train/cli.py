@@ -171,8 +171,11 @@ def leaderboard() -> None:
     models = find_directories(read_environment()).models
     if not models.is_dir():
         raise UserError(f"MODEL_DIR: {models}: no such folder; train or evaluate a job first")
-    click.echo(make_table(collect(models)))
-    click.echo(f"\npage: {write_leaderboard(models)}")
+    board = collect(models)
+    if not board.rows and not board.skipped:
+        raise UserError(f"MODEL_DIR: {models}: holds no evaluated run; train or evaluate a job first")
+    page = write_leaderboard(models)
+    click.echo(f"{make_table(board)}\n\npage: {page}")  # at once: `| head` may read the beginning alone
 
 
 @main.command()

@@ -196,7 +196,7 @@ class Machine(Strict):
 
 class Job(Strict):
     name: Name
-    language: str = Field(description="code or English name: de, german, as …")
+    language: str = Field(description="code or name: de, german, deutsch, as …")
     task: Literal["transcribe", "translate"] = "transcribe"
     base: str = Field(description="hub id, folder, job:<name>, or new (random weights, see architecture)")
     base_revision: str | None = None

@@ -172,13 +172,14 @@ class Data(Strict):
 
 
 def check_language(value: str) -> str:
-    """The code of a language given as code or English name; ValueError with the nearest known one."""
+    """The code of a language given as code or by name; ValueError with the nearest known one."""
     code = find_language(value)
     if code is None:
         from difflib import get_close_matches
 
-        near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.5)
-        raise ValueError(f"{value}: not a language of Whisper{f'; did you mean {near[0]}?' if near else ''}")
+        near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.7)
+        hint = f"; did you mean {near[0]}?" if near else "; give its code or its English name"
+        raise ValueError(f"{value}: not a language of Whisper{hint}")
     return code
 
 

@@ -59,6 +59,11 @@ def describe(problem: Any, layers: Sequence[Layer]) -> str:
             return f"{origin}: {key}: {given!r}: YAML reads yes, no, on and off as true or false; put it in quotes"
         case "model_type" | "dict_type":
             return f"{origin}: {key}: {given!r}: must hold keys and values"
+        case "list_type" if origin.startswith("--set"):
+            top = ".".join(part for part in key.split(".") if not part.isdigit())
+            return f"{origin}: {key}: must be a list, which --set replaces whole: --set '{top}=[{{manifest: x.jsonl}}]'"
+        case "bool_parsing" | "bool_type":
+            return f"{origin}: {key}: {given!r}: must be true or false"
         case "list_type":
             return f"{origin}: {key}: {given!r}: must be a list; begin each of its entries with a dash"
         case "too_short":

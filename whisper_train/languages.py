@@ -119,10 +119,44 @@ ALIASES = {
 }
 
 
+# What people call their own language, where it is not the English name.
+OWN_NAMES = {
+    "deutsch": "de",
+    "español": "es",
+    "espanol": "es",
+    "français": "fr",
+    "francais": "fr",
+    "italiano": "it",
+    "português": "pt",
+    "portugues": "pt",
+    "nederlands": "nl",
+    "català": "ca",
+    "svenska": "sv",
+    "dansk": "da",
+    "norsk": "no",
+    "suomi": "fi",
+    "polski": "pl",
+    "čeština": "cs",
+    "slovenčina": "sk",
+    "magyar": "hu",
+    "română": "ro",
+    "hrvatski": "hr",
+    "türkçe": "tr",
+    "русский": "ru",
+    "українська": "uk",
+    "ελληνικά": "el",
+    "العربية": "ar",
+    "हिन्दी": "hi",
+    "中文": "zh",
+    "日本語": "ja",
+    "한국어": "ko",
+}
+
+
 def find_language(value: str) -> str | None:
-    """The code of a language given as a code, an English name or another name of it; None when Whisper has no token."""
+    """The code of a language given as a code, an English name, its own or another; None when Whisper has no token."""
     word = value.strip().lower()
     if word in LANGUAGES:
         return word
-    by_name = {name: code for code, name in LANGUAGES.items()} | ALIASES
+    by_name = {name: code for code, name in LANGUAGES.items()} | ALIASES | OWN_NAMES
     return by_name.get(word)

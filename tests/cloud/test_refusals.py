@@ -99,6 +99,10 @@ def test_a_job_whose_data_lies_here(
     vast.offers = [make_offer(7)]
     result = run_cli("vast", "launch", job, "--offer", "7", "--image", IMAGE, "--yes")
     refused(result, "tiny: data.train.0.manifest", str(manifest), "lies on this computer", "/data/")
+    source = {"manifest": "/data/clips.jsonl"}
+    noisy = make_job({"train": [source], "eval": [source], "augment": {"noise": {"folder": "street"}}})
+    result = run_cli("vast", "launch", noisy, "--offer", "7", "--image", IMAGE, "--yes")
+    refused(result, "tiny: data.augment.noise.folder", str(place / "street"), "lies on this computer", "/data/")
     there = make_job({"train": [{"manifest": "/data/clips.jsonl"}], "eval": [{"manifest": "/data/clips.jsonl"}]})
     assert run_cli("vast", "launch", there, "--offer", "7", "--image", IMAGE, "--yes").exit_code == 0
 

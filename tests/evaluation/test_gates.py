@@ -54,6 +54,7 @@ def test_retention_says_by_how_much_a_language_got_worse() -> None:
     assert german["measured"] == pytest.approx(0.0202)
     assert german["sentence"] == "german got worse: WER 5.10 % → 7.12 %, +2.02 points; at most +0.50 are allowed"
     assert (spanish["set"], spanish["met"]) == ("spanish", True)
+    assert spanish["sentence"].startswith("spanish lost no more than allowed: WER 5.00 % → 5.49 %, +0.49 points;")
 
 
 def test_retention_judges_the_sets_it_names() -> None:

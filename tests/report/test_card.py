@@ -1,6 +1,7 @@
 """The model card: metadata that the hub can read, figures that are measured, and a user's own card left alone."""
 
 import ast
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,21 @@ def test_the_table_shows_before_after_intervals_and_the_comparison() -> None:
     assert "| 73.69 % (69.00–78.00) | 1.37 % (0.71–2.14) | 50.00 % (40.00–60.00) |" in table
     assert "WER 73.7 → 1.4, 98 % fewer errors, certain at 95 % (24 speakers)" in table
     assert "whisper-basic 1" in table
-    assert "take the clips of one speaker together" in make_card(tiny(), make_results(), RUN)
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        (["speaker", "speaker"], "take the clips of one speaker together."),
+        (["clip", "clip"], "take each clip by itself."),
+        (["speaker", "clip"], "take the clips of one speaker together, where that is known."),
+    ],
+)
+def test_the_card_says_what_its_intervals_are_over(units: list[str], said: str) -> None:
+    sets = {f"set-{number}": copy.deepcopy(one_set()) for number in range(len(units))}
+    for measured, unit in zip(sets.values(), units, strict=True):
+        measured["comparison"]["wer"]["unit"] = unit
+    assert f"- Intervals (95 %) and comparisons {said}" in make_card(tiny(), make_results(sets=sets), RUN)
 
 
 def test_a_model_that_is_not_promoted_says_so_at_the_top() -> None:

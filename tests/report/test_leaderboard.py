@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import RunCli
 from tests.report.fixtures import make_results, make_run
 from tests.report.pages import Page
 from whisper_train.paths import write_json
@@ -48,6 +49,18 @@ def test_a_damaged_file_is_skipped_and_named(tmp_path: Path, content: str) -> No
 def test_without_runs_there_is_a_page_that_says_so(tmp_path: Path) -> None:
     assert "No run has been evaluated yet." in Page(write_leaderboard(tmp_path)).text
     assert make_table(collect(tmp_path)) == "no evaluated run"
+
+
+def test_without_runs_the_command_writes_nothing(
+    tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+
+    result = run_cli("leaderboard")
+
+    assert (result.exit_code, list((tmp_path / "models").iterdir())) == (2, [])
+    assert "holds no evaluated run; train or evaluate a job first" in result.output
 
 
 def test_runs_are_sorted_and_linked(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from whisper_train.errors import UserError
 from whisper_train.job_data import Source
 from whisper_train.job_file import display
 
+SHOWN_SPLITS = 10  # a column of that name may hold anything
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -23,13 +24,15 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
     origin = display(path)
     audio_folder = path.parent / "clips" if source.common_voice else path.parent
     columns: Columns | None = None
-    found = False
+    found, others = False, set[str]()
     for line, row in read_rows(path):
         if columns is None:
             columns = find_columns(list(row), source, origin)
             if split is not None and "split" not in row:
                 raise UserError(f"{origin}: split: {split}: the table has no `split` column; leave split out")
-        if split is not None and str(row.get("split")) != split:
+        if split is not None and (named := str(row.get("split"))) != split:
+            if len(others) < SHOWN_SPLITS:
+                others.add(named)
             continue
         found = True
         name = row.get(columns.audio)
@@ -49,7 +52,9 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
             **columns.describe(row),
         )
     if not found:
-        raise UserError(f"{origin}: holds no clip{f' whose split is {split}' if split else ''}; check the file")
+        wanted = f" whose split is {split}" if split else ""
+        known = f"it has {', '.join(sorted(others))}" if others else "check the file"
+        raise UserError(f"{origin}: holds no clip{wanted}; {known}")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

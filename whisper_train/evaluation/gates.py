@@ -60,7 +60,7 @@ def judge_retention(limit: float, name: str, result: Mapping[str, Any] | None) -
     before, after = result["baseline"][metric], result[metric]
     loss = after - before
     met = loss <= limit + TOLERANCE
-    verdict = "got worse" if loss > 0 else "did not get worse"
+    verdict = "did not get worse" if loss <= 0 else "lost no more than allowed" if met else "got worse"
     change = f"{verdict}: {metric.upper()} {percent(before)} → {percent(after)}"
     points = f"{100 * loss:+.2f} points; at most {100 * limit:+.2f} are allowed"
     return gate("retention", name, "points", limit, loss, met, f"{name} {change}, {points}")

@@ -194,7 +194,7 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
     decoding = f"{beams} beams" if beams else "as many beams as the model's own generation settings say"
     decoding += f", at most {length} tokens" if length else ""
     comparisons = [measured["comparison"] for measured in results["sets"].values() if measured.get("comparison")]
-    units = " and ".join(dict.fromkeys(comparison["wer"]["unit"] for comparison in comparisons)) or "clip"
+    units = list(dict.fromkeys(comparison["wer"]["unit"] for comparison in comparisons))
     versions = ", ".join(
         f"{name} {version}" for name, version in (results.get("versions") or run.get("versions") or {}).items()
     )
@@ -210,11 +210,19 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
         "- By generation, never with the right text before its eyes; language and task are given.\n"
         "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
         f"- Decoding: {decoding}.\n"
-        f"- Intervals (95 %) and comparisons take the clips of one {units} together.\n"
+        f"- Intervals (95 %) and comparisons {say_units(units)}.\n"
         f"{averaged}"
         f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
         "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
     )
+
+
+def say_units(units: list[str]) -> str:
+    """What the intervals of the sets are over: their speakers, their recordings, or where those are not known clips."""
+    together = " or ".join(unit for unit in units if unit != "clip")
+    if not together:
+        return "take each clip by itself"
+    return f"take the clips of one {together} together{', where that is known' if 'clip' in units else ''}"
 
 
 def how_trained(job: Job, run: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def describe_measurement(
         "date": date_of(results, run),
         "base": str(results.get("base") or MISSING),
         "normalizer": distinct(f"{one.get('normalizer')} {one.get('normalizer_version', '')}" for one in sets),
-        "clips taken together by": distinct(unit["unit"] for unit in units if unit.get("unit")),
+        "intervals and comparisons over": distinct(f"{unit['unit']}s" for unit in units if unit.get("unit")),
         "decoding": pairs_of(header.get("decoding")),
         "task": str(header.get("task") or MISSING),
         "device": str(header.get("device") or MISSING),
