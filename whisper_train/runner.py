@@ -122,7 +122,9 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         return EXIT_DONE  # the first host alone evaluates
     if hosts.rank > 0:
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
-    with opened(job, folder), unwinding_on_sigterm():
+    only_evaluates = before.get("status") == TRAINED and not asks_for_more(job, folder)
+    may_change = MAY_CHANGE + EVALUATION_KEYS if only_evaluates else MAY_CHANGE
+    with opened(job, folder, may_change), unwinding_on_sigterm():
         make_directory(directories.cache, named_by="CACHE_DIR")
         if before.get("status") == TRAINED and asks_for_more(job, folder):
             folder.update(status=STOPPED)

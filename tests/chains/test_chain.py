@@ -17,7 +17,9 @@ import pytest
 from tests.chains.jobs import change, write_chain
 from tests.conftest import RunCli
 from tests.tiny import call, environment
-from whisper_train.paths import read_json, write_json
+from whisper_train.chains.measure import all_sets, transcription_files
+from whisper_train.job_file import load_job
+from whisper_train.paths import find_directories, read_json, write_json
 
 pytestmark = pytest.mark.slow  # the first one trains
 COMMAND = [sys.executable, "-m", "whisper_train", "chain"]
@@ -200,6 +202,44 @@ def test_a_missed_gate_ends_the_chain_until_its_job_is_changed(place: Path) -> N
     change(jobs, "second", "gates", wer=None)
     output = chain(place, "third")
     assert sessions(place) == {"first": 1, "second": 1, "third": 1}
+
+
+def test_what_lies_behind_a_missed_gate_is_of_another_time_and_not_in_the_table(here: Path) -> None:
+    change(here / "jobs", "second", "model", dropout=0.1)
+    change(here / "jobs", "second", "gates", wer=0.0)
+    change(here / "jobs", "third", "gates", wer=None)
+    chain(here, "third", expect=3)
+    rows = table(here)["rows"]
+    assert [row["stage"] for row in rows] == ["first", "second"]
+    assert all(row["sets"].keys() == {"held-out", "other", "last"} for row in rows)
+    assert (here / "models" / "third" / "model.safetensors").is_file()
+
+
+def test_what_an_earlier_model_heard_does_not_count(here: Path) -> None:
+    job = load_job(here / "jobs" / "second.yaml", machine_path=None)
+    directories = find_directories({"BASE_DIR": str(here)})
+    sets = all_sets([job, load_job(here / "jobs" / "third.yaml", machine_path=None)])
+    assert transcription_files(job, sets, directories).keys() == {"held-out", "other", "last"}
+    weights = here / "models" / "second" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    assert transcription_files(job, sets, directories) == {}
+
+
+def test_other_decoding_measures_every_set_again(here: Path) -> None:
+    for name in ("first", "second", "third"):
+        change(here / "jobs", name, "training", generation_num_beams=2)
+    output = chain(here, "third")
+    assert "step 1/" not in output
+    assert all(line.startswith("done") for line in states(chain(here, "third", "--plan")).values())
+
+
+def test_what_only_was_to_be_evaluated_may_be_evaluated_otherwise(here: Path) -> None:
+    path = here / "models" / "third" / "run.json"
+    write_json(path, {**read_json(path), "status": "trained"})
+    change(here / "jobs", "third", "evaluation", normalizer="german")
+    output = chain(here, "third")
+    assert states(output)["third"].endswith("is to be evaluated")
+    assert "step 1/" not in output
 
 
 def test_a_run_does_not_go_on_from_another_base_than_it_began_from(here: Path, run_cli: RunCli) -> None:

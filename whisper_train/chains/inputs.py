@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from whisper_train.data.prepare import hash_of, set_fingerprint
 from whisper_train.job import Job
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Source
+from whisper_train.machine import list_gpus
 from whisper_train.model import files_digest, model_files, resolve_place
 from whisper_train.paths import Directories, read_json, write_json
 
@@ -34,9 +36,16 @@ def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
 def evaluation_inputs(job: Job, folder: Path) -> str:
     """A digest of what the results and reports of the run in `folder` depend on, its weights included."""
     asked = job.model_dump(mode="json", include={"evaluation", "gates", "card", "averaging", "language", "task"})
-    generation = {key: value for key, value in job.training.items() if key.startswith("generation_")}
     sets = {name: eval_fingerprint(job, sources) for name, sources in job.data.eval.items()}
-    return hash_of([code_digest(EVALUATION_CODE), asked, generation, sets, model_digest(folder)])
+    return hash_of([code_digest(EVALUATION_CODE), asked, decoding_inputs(job), sets, model_digest(folder)])
+
+
+def decoding_inputs(job: Job) -> list[Any]:
+    """What decides how `job` has text generated, and in which precision, as far as it is known without torch."""
+    generation = {key: value for key, value in sorted(job.training.items()) if key.startswith("generation_")}
+    half = [job.training.get(key) for key in ("bf16", "fp16")]
+    on_gpu = job.machine.device == "auto" and bool(list_gpus(os.environ))
+    return [generation, half, job.machine.precision, on_gpu]
 
 
 def heard_fingerprint(job: Job, sources: Sequence[Source], settings: Sequence[Augment | None]) -> str:

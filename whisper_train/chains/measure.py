@@ -3,12 +3,20 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whisper_train.chains.inputs import EVALUATION_CODE, base_digest, code_digest, eval_fingerprint, model_digest
+from whisper_train.chains.inputs import (
+    EVALUATION_CODE,
+    base_digest,
+    code_digest,
+    decoding_inputs,
+    eval_fingerprint,
+    model_digest,
+)
 from whisper_train.data.prepare import hash_of
 from whisper_train.errors import UserError
 from whisper_train.evaluate import evaluate
 from whisper_train.evaluate_job import choose_models, make_request
 from whisper_train.evaluation.results import BASELINE, TUNED
+from whisper_train.evaluation.transcription import read_header
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.job import Evaluation, Gates, Job
 from whisper_train.job_data import Source
@@ -69,6 +77,7 @@ def measure_others(
     inputs = hash_of(
         [
             code_digest(EVALUATION_CODE),
+            decoding_inputs(job),
             {name: eval_fingerprint(widened, sources) for name, sources in others.items()},
             model_digest(folder.path),
             base_digest(job, directories) if with_base else None,
@@ -86,12 +95,16 @@ def measure_others(
 
 
 def transcription_files(job: Job, sets: Sets, directories: Directories, *, of_base: bool = False) -> dict[str, Path]:
-    """Set -> the file of what the job's model (or its base) heard; without those that were not transcribed."""
+    """Set -> the file of what the job's model (or its base) heard; without those that were not transcribed.
+
+    What an earlier model of the same job heard does not count.
+    """
     folder, label = run_folder(job, directories).path, BASELINE if of_base else TUNED
+    digest = model_digest(folder)
     found = {}
     for name in sets:
         own = folder / "evaluation" if name in job.data.eval else folder / "evaluations" / CHAIN
         path = own / "transcriptions" / label / f"{name}.jsonl"
-        if path.is_file():
+        if path.is_file() and (of_base or read_header(path).get("model_digest") == digest):
             found[name] = path
     return found

@@ -25,10 +25,9 @@ from whisper_train.paths import (
     write_json,
     written_whole,
 )
-from whisper_train.run_folder import run_folder, stop_command
+from whisper_train.run_folder import LAUNCHER_LOCK, RANKS_LOCK, is_locked, read_holder, run_folder, stop_command
 from whisper_train.run_log import print_line
 from whisper_train.runner import check_trainable, train_job
-from whisper_train.running import find_holder
 
 CHAINS = "chains"  # the folder under MODEL_DIR for their tables
 
@@ -62,13 +61,13 @@ def run_chain(
         print_line(f"\nchain {chain[-1].name}:\n{draw_plan(look_at_chain(chain, directories))}")
     if only_plan:
         return DONE
-    status = run_stages(jobs, sets, directories, environment)
-    if status in (DONE, GATE_MISSED):
-        if others and status == DONE:
-            compared = run_stages(others, sets, directories, environment)
-            status = compared if compared not in (DONE, GATE_MISSED) else status
-        if status in (DONE, GATE_MISSED):
-            print_line(f"\n{tell_chain(jobs, others, sets, directories)}")
+    status, measured = run_stages(jobs, sets, directories, environment)
+    beside_it: list[Job] = []
+    if others and status == DONE:
+        compared, beside_it = run_stages(others, sets, directories, environment)
+        status = compared if compared not in (DONE, GATE_MISSED) else status
+    if measured and status in (DONE, GATE_MISSED):
+        print_line(f"\n{tell_chain(measured, beside_it, sets, directories, name=jobs[-1].name)}")
     return status
 
 
@@ -80,29 +79,40 @@ def check_names(jobs: Sequence[Job], others: Sequence[Job]) -> None:
             raise UserError(f"{job.name}: --set changes it for one of the two chains alone; leave it out, or --beside")
 
 
-def run_stages(jobs: Sequence[Job], sets: Sets, directories: Directories, environment: Mapping[str, str]) -> int:
-    """Runs what is missing, stage by stage, each from a base that is as it should be; ends at the first gate missed."""
+def run_stages(
+    jobs: Sequence[Job], sets: Sets, directories: Directories, environment: Mapping[str, str]
+) -> tuple[int, list[Job]]:
+    """Runs what is missing, stage by stage, each from a base that is as it should be; ends at the first gate missed.
+
+    Returns the exit status, and the stages that are measured as they are now: what lies behind a missed gate is of
+    another time.
+    """
+    measured: list[Job] = []
     for number, job in enumerate(jobs, 1):
         stage = look_at_stage(job, directories)
-        if stage.state == State.GATE_MISSED:
-            print_line(f"\n{tell_missed(job, directories)}")
-            return GATE_MISSED
-        if stage.state != State.DONE:
+        status = {State.DONE: DONE, State.GATE_MISSED: GATE_MISSED}.get(stage.state)
+        if status is None:
             print_line(f"\nstage {number} of {len(jobs)}: {job.name}")
             if stage.state == State.STALE:
                 make_way(stage, directories)
             status = train_job(job, environment)
-            if status != DONE:
-                return status
+        if status not in (DONE, GATE_MISSED):
+            return status, measured
         measure_others(job, sets, directories, environment, with_base=number == 1 and job.base != "new")
-    return DONE
+        measured.append(job)
+        if status == GATE_MISSED:
+            print_line(f"\n{tell_missed(job, directories)}")
+            return status, measured
+    return DONE, measured
 
 
 def make_way(stage: Stage, directories: Directories) -> None:
     """Sets aside what an earlier run of a stale stage left; raises UserError when it is still running."""
     job, folder = stage.job, run_folder(stage.job, directories)
-    if holder := find_holder(folder.path, folder.logs):
-        raise UserError(f"{job.name}: is running as {holder}; stop it first ({stop_command(job.name, holder)})")
+    for lock in (folder.path / LAUNCHER_LOCK, folder.path / RANKS_LOCK):
+        if is_locked(lock):
+            holder = read_holder(lock)
+            raise UserError(f"{job.name}: is running as {holder}; stop it first ({stop_command(job.name, holder)})")
     aside = set_aside(job, directories)
     print_line(f"{job.name}: {stage.reason}; the earlier run is {display(aside)} now, remove it when it is not needed")
 
@@ -119,14 +129,17 @@ def tell_missed(job: Job, directories: Directories) -> str:
     )
 
 
-def tell_chain(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories) -> str:
-    """The table of the chain as text; it is written to MODEL_DIR/chains/<name>/ too, unless nothing has changed."""
-    folder = make_directory(directories.models / CHAINS / jobs[-1].name, named_by="MODEL_DIR")
+def tell_chain(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories, *, name: str) -> str:
+    """The table of the chain `name`, as far as it got, as text.
+
+    It is written to MODEL_DIR/chains/<name>/ too, unless nothing has changed.
+    """
+    folder = make_directory(directories.models / CHAINS / name, named_by="MODEL_DIR")
     digest = table_digest([*jobs, *others], sets, directories)
     file = folder / "chain.json"
     facts = read_json(file) if file.is_file() else {}
     if facts.get("digest") != digest:
-        facts = make_table(jobs, others, sets, directories)
+        facts = make_table(jobs, others, sets, directories, name=name)
         write_page(folder / "chain.html", facts)
         write_json(file, {"digest": digest, **facts})
     lines = [*show_rows(facts["rows"], facts["sets"])]
@@ -143,7 +156,9 @@ def table_digest(jobs: Sequence[Job], sets: Sets, directories: Directories) -> s
     return hash_of([code_digest(("chains", "evaluation")), stages, timings, list(sets), jobs[-1].evaluation.normalizer])
 
 
-def make_table(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories) -> dict[str, Any]:
+def make_table(
+    jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directories: Directories, *, name: str
+) -> dict[str, Any]:
     """chain.json: the rows of both chains. The other one's leave out the stages that both share, after judging them."""
     normalizer, names = jobs[-1].evaluation.normalizer, list(sets)
     rows = make_rows(find_models(jobs, sets, directories), names, normalizer)
@@ -152,13 +167,13 @@ def make_table(jobs: Sequence[Job], others: Sequence[Job], sets: Sets, directori
     beside = others[-1].name if others else None
     return {
         "version": 1,
-        "chain": jobs[-1].name,
+        "chain": name,
         "beside": beside,
         "normalizer": normalizer,
         "sets": names,
         "rows": rows,
         "beside_rows": [row for row in other_rows if row["stage"] not in shown],
-        "sentence": say_losses(jobs[-1].name, rows, str(beside), other_rows),
+        "sentence": say_losses(name, rows, str(beside), other_rows),
     }
 
 

@@ -14,6 +14,7 @@ from whisper_train.paths import Directories
 from whisper_train.plan import load_resolved
 from whisper_train.run_folder import DONE, GATE_MISSED, MAY_CHANGE, TRAINED, RunFolder, differences, run_folder
 from whisper_train.run_log import duration
+from whisper_train.running import BACKGROUND_LOCK, CONSOLE
 
 LONGEST_VALUE = 40  # characters of a value in a reason
 
@@ -69,6 +70,8 @@ def compare(job: Job, folder: RunFolder, directories: Directories, before: Stage
     finished = run.get("status") in (DONE, GATE_MISSED, TRAINED)
     if reason := changed_input(run["inputs"], learning_inputs(job, directories), finished):
         return State.STALE, reason
+    if run.get("status") == TRAINED and run.get("kept") and is_settled(job, run) and not asks_for_more(job, folder):
+        return State.EVALUATE, "is to be evaluated"
     if run.get("status") not in (DONE, GATE_MISSED) or asks_for_more(job, folder):
         return State.UNFINISHED, more_to_do(job, folder, run)
     if not is_settled(job, run):
@@ -98,7 +101,7 @@ def asks_for_more(job: Job, folder: RunFolder) -> bool:
 def more_to_do(job: Job, folder: RunFolder, run: dict[str, Any]) -> str:
     if run.get("status") in (DONE, GATE_MISSED):
         return "more steps are asked for"
-    return "is to be evaluated" if run.get("status") == TRAINED else f"goes on where it was ({run.get('status')})"
+    return f"goes on where it was ({run.get('status')})"
 
 
 def short(value: Any) -> str:
@@ -123,7 +126,16 @@ def set_aside(job: Job, directories: Directories) -> Path:
     number = 1
     while any((place / f"{job.name}.old-{number}").exists() for place in (directories.models, directories.logs)):
         number += 1
-    for place in (directories.logs, directories.models):  # the models last: what was interrupted is stale still
-        if (place / job.name).exists():
-            (place / job.name).rename(place / f"{job.name}.old-{number}")
+    move(directories.logs / job.name, directories.logs / f"{job.name}.old-{number}", but=(CONSOLE, BACKGROUND_LOCK))
+    if (directories.models / job.name).exists():  # last: what was interrupted before is stale still
+        (directories.models / job.name).rename(directories.models / f"{job.name}.old-{number}")
     return directories.models / f"{job.name}.old-{number}"
+
+
+def move(source: Path, target: Path, *, but: Sequence[str]) -> None:
+    """Moves what lies in the folder `source`, but for what belongs to the process that moves it."""
+    if source.is_dir():
+        target.mkdir()
+        for path in source.iterdir():
+            if path.name not in but:
+                path.rename(target / path.name)

@@ -1,5 +1,6 @@
 """The leaderboard: every evaluated run under MODEL_DIR, put beside those it may be compared with."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,12 @@ def read_rows(path: Path, models: Path, results: dict[str, Any]) -> Iterator[Row
     """A row per set and model, the baseline apart; raises ValueError, TypeError … when the results are damaged."""
     folder = models / path.relative_to(models).parts[0]
     own = path.parent.name == "evaluation"
-    judged = str(results.get("job") or folder.name) if own else str(results["models"][TUNED]["model"])
+    set_aside = re.search(r"\.old-\d+$", folder.name)  # by a chain, since its job has changed
+    judged = (
+        (folder.name if set_aside else str(results.get("job") or folder.name))
+        if own
+        else str(results["models"][TUNED]["model"])
+    )
     report = path.with_name(REPORT)
     promoted = results.get("promoted")
     for name, result in results["sets"].items() if results.get("sets") else ():
