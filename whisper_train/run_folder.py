@@ -191,7 +191,7 @@ def differences(job: Job, folder: RunFolder, may_change: tuple[str, ...]) -> Ite
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists by position."""
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists by position. Within a section a mapping without any value is one: {}."""
     if isinstance(value, dict):
         items = [(str(name), item) for name, item in value.items()]
     elif isinstance(value, list):
@@ -201,6 +201,8 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, item in items:
         flat |= flatten(item, f"{key}.{name}" if key else name)
+    if "." in key and isinstance(value, dict) and all(item is None for item in flat.values()):
+        return {key: {}}  # a source with `augment: {}` is not one that leaves it out
     return flat
 
 
