@@ -22,7 +22,9 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     share = (trainer.args.process_index, trainer.args.world_size)
     metrics: dict[str, float] = {}
     if job.training.get("predict_with_generate"):
-        passages = Clips(clips.index, clips.reader.audio_columns, short or positions, clips.augmenter)
+        window_seconds = trainer.processor.feature_extractor.n_samples / SAMPLE_RATE
+        columns = clips.reader.audio_columns
+        passages = Clips(clips.index, columns, short or positions, clips.augmenter, window_seconds)
         pairs = [
             (line["reference"], line["hypothesis"])
             for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
