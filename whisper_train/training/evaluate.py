@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import IGNORED, Collator, shielded
 from whisper_train.data.order import Draw
 from whisper_train.evaluation.passages import Clips, choose_clips
