@@ -52,6 +52,7 @@ def test_the_length_of_long_recordings_has_moved(tmp_path: Path) -> None:
     job = make_job(evaluation={"long_form": {"minutes": 3.0, "seconds": 90.0}}, gates=GATES)
     path = leave(tmp_path, job, model={"freeze_encoder": False}, gates={"long_form": LONG})
     assert load_resolved(path) == job
+    check_same_job(make_job(gates=GATES), RunFolder(tmp_path, tmp_path))
 
 
 def test_a_source_without_effects_is_not_one_that_leaves_them_open(tmp_path: Path) -> None:
