@@ -11,8 +11,9 @@ from whisper_train.job_data import Replay, Source
 def with_earlier(job: Job, bases: Sequence[Job]) -> Job:
     """`job` with the training data of `bases` among the sources that it replays.
 
-    `bases` have the nearest last; its sources come first. A source that the job or a nearer base names already comes once. The result says `earlier: false`, so it is the same
-    job wherever it is loaded. Raises UserError when there is nothing to replay.
+    The nearest of `bases` is the last of them, and the first whose data is taken. A source that the job or a nearer
+    base names already comes once. The result says `earlier: false`, so it is the same job wherever it is loaded.
+    Raises UserError when there is nothing to replay.
     """
     replay = job.data.replay
     assert replay is not None
