@@ -58,7 +58,10 @@ def test_a_mistake_is_named_by_the_file_it_stands_in(place: Path) -> None:
 
 def test_a_key_of_an_earlier_version_is_told_its_new_place(place: Path) -> None:
     said = problem(
-        place / "job.yaml", "model.freeze_encoder=true", "gates.long_form.minutes=3", "gates.long_form.seconds=90"
+        write(place / "job.yaml", WHOLE),
+        "model.freeze_encoder=true",
+        "gates.long_form.minutes=3",
+        "gates.long_form.seconds=90",
     )
     assert "model.freeze_encoder: has moved; write freeze: [encoder]" in said
     assert "gates.long_form.minutes: has moved; write it into evaluation.long_form" in said
