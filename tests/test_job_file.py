@@ -56,6 +56,18 @@ def test_a_mistake_is_named_by_the_file_it_stands_in(place: Path) -> None:
     ]
 
 
+def test_a_key_of_an_earlier_version_is_told_its_new_place(place: Path) -> None:
+    said = problem(
+        write(place / "job.yaml", WHOLE),
+        "model.freeze_encoder=true",
+        "gates.long_form.minutes=3",
+        "gates.long_form.seconds=90",
+    )
+    assert "model.freeze_encoder: has moved; write freeze: [encoder]" in said
+    assert "gates.long_form.minutes: has moved; write it into evaluation.long_form" in said
+    assert "gates.long_form.seconds: has moved; write it into evaluation.long_form" in said
+
+
 def test_a_mistake_is_named_by_the_strongest_file_that_holds_it(place: Path) -> None:
     write(place / "low.yaml", WHOLE + "gates: {wer: 0.05}\n")
     write(place / "high.yaml", "extends: low\ngates: {wer: 5}\n")

@@ -52,6 +52,18 @@ def test_the_length_of_long_recordings_has_moved(tmp_path: Path) -> None:
     job = make_job(evaluation={"long_form": {"minutes": 3.0, "seconds": 90.0}}, gates=GATES)
     path = leave(tmp_path, job, model={"freeze_encoder": False}, gates={"long_form": LONG})
     assert load_resolved(path) == job
+    check_same_job(make_job(gates=GATES), RunFolder(tmp_path, tmp_path))
+
+
+def test_a_source_without_effects_is_not_one_that_leaves_them_open(tmp_path: Path) -> None:
+    room = {"room": {}}
+    train, evaluated = [{"manifest": "train.csv"}], {"dev": [{"manifest": "dev.csv"}]}
+    before = make_job(data={"train": [{**train[0], "augment": {}}], "eval": evaluated, "augment": room})
+    (tmp_path / "job.yaml").write_text(dump_job(before), encoding="utf-8")
+    check_same_job(before, RunFolder(tmp_path, tmp_path))
+    now = make_job(data={"train": train, "eval": evaluated, "augment": room})
+    with pytest.raises(UserError, match=r"data\.train\.0\.augment: \{\}, this job has None"):
+        check_same_job(now, RunFolder(tmp_path, tmp_path))
 
 
 def test_todays_keys_stay(tmp_path: Path) -> None:

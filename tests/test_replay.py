@@ -189,6 +189,14 @@ def test_what_is_named_twice_is_replayed_once(chain: Path) -> None:
     assert replayed(load(chain))["clean.csv"].weight == 3
 
 
+def test_a_language_that_is_spelled_out_makes_no_other_source(place: Path) -> None:
+    write(place, "first", FIRST)
+    spelled = [{"manifest": "clean.csv", "augment": {}, "language": "de"}]
+    sources = load(write(place, "second", SECOND, replay={"share": 0.3, "sources": spelled})).data.replay
+    assert sources is not None
+    assert [Path(str(source.manifest)).name for source in sources.sources] == ["clean.csv", "english.csv"]
+
+
 def test_the_same_clips_in_another_room_are_another_source(chain: Path) -> None:
     write(chain.parent, "second", SECOND, train=[{"manifest": "clean.csv"}])
     replay = load(chain).data.replay

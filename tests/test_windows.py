@@ -93,6 +93,13 @@ def test_a_share_of_the_clips_stays_by_itself(tmp_path: Path) -> None:
     assert not group_clips(index, None, Windows(joined=0.0), 4.0, 448, seed=1).in_recording.any()
 
 
+def test_a_clip_without_room_for_time_stamps_is_learned_by_itself(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index.arrow", [0] * 3, speaker=["anna"] * 3, tokens=[58, 59, 64])
+    grouping = group_clips(index, None, EXACT, 4.5, 64, seed=1)
+    assert contents(grouping) == [[0], [1], [2]]
+    assert grouping.in_recording.tolist() == [True, False, False]
+
+
 @pytest.mark.slow
 def test_a_million_clips_are_grouped_in_seconds(tmp_path: Path) -> None:
     count = 1_000_000

@@ -11,6 +11,13 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.training_settings import KNOWN_KEYS, UNKNOWN, SettingsError, check_settings
 
+# Keys of earlier versions, and what stands for them now.
+MOVED = {
+    "model.freeze_encoder": "write freeze: [encoder]",
+    "gates.long_form.minutes": "write it into evaluation.long_form",
+    "gates.long_form.seconds": "write it into evaluation.long_form",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -47,6 +54,8 @@ def describe(problem: Any, layers: Sequence[Layer]) -> str:
     given = problem.get("input")
     shown = "" if isinstance(given, (dict, list)) else f"{given!r}: "
     match problem["type"]:
+        case "extra_forbidden" if key in MOVED:
+            return f"{origin}: {key}: has moved; {MOVED[key]}"
         case "extra_forbidden":
             known = known_keys(location[:-1])
             return f"{origin}: {key}: unknown key{near(str(location[-1]), known, UNKNOWN)}"

@@ -36,6 +36,7 @@ class Labels:
         self.max_tokens = max_tokens
         known = tokenizer.get_added_vocab()
         self.end = int(known["<|endoftext|>"])
+        self.first_timestamp = int(known["<|notimestamps|>"]) + 1  # also where a tokenizer does not list them
         self.start_of_prompt = known.get("<|startofprev|>")
         self.starts: dict[str, list[int]] = {}
 
@@ -81,9 +82,7 @@ class Labels:
         return [self.timestamp(segment.start), *self.spell(spaced(segment.text)), self.timestamp(segment.end)]
 
     def timestamp(self, seconds: float) -> int:
-        """The token of a time; they follow <|notimestamps|>, also where a tokenizer does not list them."""
-        first: int = self.tokenizer.get_added_vocab()["<|notimestamps|>"] + 1
-        return first + round(seconds / self.seconds_per_timestamp)
+        return self.first_timestamp + round(seconds / self.seconds_per_timestamp)
 
     def prompt(self, text: str, room: int) -> list[int]:
         """The end of `text` as what was said before, in at most `room` tokens; nothing where there is no room."""

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,21 @@ def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: 
     except (OSError, ValueError, TypeError) as error:
         reason = re.split(r"(?<=[.?!])\s", re.sub(r"\s+", " ", str(error)).strip())[0].rstrip(".")
         way_out = "" if os.path.isabs(place) else "; check the name, the network, and HF_TOKEN if the model is gated"
-        if problem:
+        if problem and not is_fetched(place, options.get("revision")):
             reason = f"it was not fetched before, and the hub does not answer ({problem})"
         raise UserError(f"{key}: {place}: cannot be loaded: {reason}{way_out}") from error
 
 
+def is_fetched(place: str, revision: str | None) -> bool:
+    """Whether the hub's cache has the configuration of `place`, so that what fails is no matter of the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(place, "config.json", revision=revision), str)
+
+
+@cache
 def hub_problem() -> str | None:
-    """Why the hub cannot be reached, asked once and briefly; None where it answers, whatever it says."""
+    """Why the hub cannot be reached, asked once in a process and briefly; None where it answers, whatever it says."""
     from huggingface_hub import constants, get_session
 
     try:

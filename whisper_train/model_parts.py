@@ -114,10 +114,8 @@ def layers_below_top(part: Part, config: Any) -> int:
     The encoder lies below the decoder; lowest of all are convolutions, embeddings and positions. The norm at the end of
     either belongs to its highest layer.
     """
-    lowest = int(config.decoder_layers + config.encoder_layers)
+    decoder, encoder = int(config.decoder_layers), int(config.encoder_layers)
     if part.piece in ("conv", "embeddings", "positions"):
-        return lowest
-    above, layers = (0, config.decoder_layers) if part.side == "decoder" else (config.decoder_layers, lowest)
-    if part.side == "encoder":
-        layers = config.encoder_layers
-    return int(above) if part.first is None else int(above + layers - 1 - part.first)
+        return decoder + encoder
+    above, layers = (0, decoder) if part.side == "decoder" else (decoder, encoder)
+    return above if part.first is None else above + layers - 1 - part.first

@@ -136,8 +136,9 @@ def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:
     before = folder.read().get("data") or digests
     if before["train"] != digests["train"]:
         raise UserError(
-            "data.train: other clips than this run has trained on so far; bring the old ones back, or give the job"
-            " another name (--set name=…) to start afresh on the new ones"
+            "data.train: other clips than this run has trained on so far, or the run was begun by an older version of"
+            " this program, which keeps its list of them in another way; bring the old ones back, go on with that"
+            " version, or give the job another name (--set name=…) to start afresh"
         )
 
 

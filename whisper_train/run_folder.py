@@ -46,7 +46,7 @@ RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed laun
 
 # What may change between a run and its continuation without making it another run.
 MAY_CHANGE: tuple[str, ...] = ("machine", "gates", "evaluation.clips_during_training", "data.max_dropped_fraction")
-MAY_CHANGE += ("averaging", "card", "training.hub_")
+MAY_CHANGE += ("averaging", "card", "training.hub_", "evaluation.long_form")
 MAY_CHANGE += tuple(
     f"training.{key}"
     for key in ("num_train_epochs", "max_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit")
@@ -191,7 +191,7 @@ def differences(job: Job, folder: RunFolder, may_change: tuple[str, ...]) -> Ite
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists by position."""
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists by position. Within a section a mapping without any value is one: {}."""
     if isinstance(value, dict):
         items = [(str(name), item) for name, item in value.items()]
     elif isinstance(value, list):
@@ -201,6 +201,8 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, item in items:
         flat |= flatten(item, f"{key}.{name}" if key else name)
+    if "." in key and isinstance(value, dict) and all(item is None for item in flat.values()):
+        return {key: {}}  # a source with `augment: {}` is not one that leaves it out
     return flat
 
 

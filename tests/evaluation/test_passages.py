@@ -136,3 +136,10 @@ def test_fewer_are_spread_over_the_whole_set_none_twice(tmp_path: Path, at_most:
     assert len(set(chosen)) == at_most
     assert chosen == sorted(chosen)
     assert at_most == 1 or (chosen[0], chosen[-1]) == (0, 7)
+
+
+def test_a_slower_clip_still_fits_the_window(tmp_path: Path) -> None:
+    index = write_clips(tmp_path, [1.0, 2.5])
+    slow = augmenter(index, AUGMENT_SEED, speed={"factor": [0.5, 0.5], "probability": 1.0})
+    heard = Clips(index, [None], [0, 1], slow, window_seconds=1.5)
+    assert [len(heard[number]["waveform"]) / SAMPLE_RATE for number in (0, 1)] == pytest.approx([1.5, 2.5], abs=0.01)

@@ -108,8 +108,9 @@ class Augmenter:
             case "babble":
                 assert self.voices
                 low, high = settings.voices
-                count = int(draws.keep("voices", int(chance.integers(low, high + 1))))
-                return babble(self.voices.read(position, count, chance), samples, chance)
+                voices = self.voices.read(position, int(chance.integers(low, high + 1)), chance)
+                draws.keep("voices", len(voices))
+                return babble(voices, samples, chance)
             case _:
                 assert settings.folder
                 files = self.recordings[settings.folder]

@@ -28,11 +28,14 @@ class Voices:
     def read(self, position: int, count: int, chance: np.random.Generator) -> list[Waveform]:
         """Waveforms (samples,) of `count` clips that are not the one at `position`, of other speakers if there are any.
 
-        Fewer where a clip cannot be read any more: its own turn names it.
+        None is heard twice, so there are fewer where few others are drawn; and where a clip cannot be read any more,
+        which its own turn names.
         """
         low, high = self.neighbours(position)
         drawn = chance.integers(low, high - 1, DRAWN_FOR_EACH * count)
-        others = [self.index[int(other) + int(other >= position)] for other in drawn]  # all but `position` itself
+        others = [
+            self.index[other + int(other >= position)] for other in dict.fromkeys(drawn.tolist())
+        ]  # all but `position` itself
         speaker = self.index[position]["speaker"]
         others.sort(key=lambda row: bool(speaker) and row["speaker"] == speaker)
         voices = []

@@ -9,10 +9,11 @@ from whisper_train.job_data import Replay, Source
 
 
 def with_earlier(job: Job, bases: Sequence[Job]) -> Job:
-    """`job` with the training data of `bases`, the nearest last, among the sources that it replays.
+    """`job` with the training data of `bases` among the sources that it replays.
 
-    A source that the job or a nearer base names already comes once. The result says `earlier: false`, so it is the same
-    job wherever it is loaded. Raises UserError when there is nothing to replay.
+    The nearest of `bases` is the last of them, and the first whose data is taken. A source that the job or a nearer
+    base names already comes once. The result says `earlier: false`, so it is the same job wherever it is loaded.
+    Raises UserError when there is nothing to replay.
     """
     replay = job.data.replay
     assert replay is not None
@@ -23,8 +24,8 @@ def with_earlier(job: Job, bases: Sequence[Job]) -> Job:
                 f"{job.name}: data.replay.earlier: true: {base.name} has the task {base.task}, this job {job.task}, and"
                 " one model learns one of them; write earlier: false and name what to replay in data.replay.sources"
             )
-        known = [like(source) for source in sources]
-        sources += [source for source in as_trained(base, job.language) if like(source) not in known]
+        known = [like(source, job.language) for source in sources]
+        sources += [source for source in as_trained(base, job.language) if like(source, job.language) not in known]
     if not sources:
         raise UserError(
             f"{job.name}: data.replay.earlier: true: the jobs before have no training data; write earlier: false and"
@@ -42,6 +43,6 @@ def as_trained(base: Job, language: str) -> Iterator[Source]:
         yield source.model_copy(update={"augment": augment or Augment(), "language": spoken})
 
 
-def like(source: Source) -> Source:
-    """`source` as it is compared with others: how often it is shown makes no other source of it."""
-    return source.model_copy(update={"weight": 1.0})
+def like(source: Source, language: str) -> Source:
+    """`source` of a job in `language` as it is compared with others: how often it is shown makes no other of it."""
+    return source.model_copy(update={"weight": 1.0, "language": source.language or language})

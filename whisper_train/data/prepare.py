@@ -198,9 +198,9 @@ def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
 
 
 def all_are_missing(name: str, folder: Path) -> bool:
-    """Whether every clip that was dropped from the set `name` has no file."""
+    """Whether clips were dropped from the set `name`, each because it has no file."""
     lines = map(json.loads, (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
-    return all(line.get("detail") == NO_SUCH_FILE for line in lines if line["set"] == name)
+    return {line.get("detail") for line in lines if line["set"] == name} == {NO_SUCH_FILE}
 
 
 def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> str | None:

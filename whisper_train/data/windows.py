@@ -18,7 +18,8 @@ class Grouping:
     """The windows of an index. Window w holds the clips `clips[starts[w]:starts[w + 1]]`.
 
     `before` and `behind` (windows,) are the positions of the clips around a window in its speaker's speech, or NO_CLIP.
-    `in_recording` (windows,) says which are learned as parts of a recording, and not as clips by themselves.
+    `in_recording` (windows,) says which are learned as parts of a recording, and not as clips by themselves: a lone
+    clip whose text leaves no room for time stamps is not.
     """
 
     clips: np.ndarray
@@ -53,9 +54,8 @@ def group_clips(
     order, run_ends = find_runs(index, blocks)
     seconds = np.nan_to_num(index.column("seconds").astype(np.float64))[order]
     pause = sum(settings.pause_seconds) / 2
-    last = np.minimum(
-        reach(seconds + pause, window_seconds + pause), reach(index.column("tokens")[order], max_tokens - TOKENS_AROUND)
-    )
+    tokens, most = index.column("tokens")[order], max_tokens - TOKENS_AROUND
+    last = np.minimum(reach(seconds + pause, window_seconds + pause), reach(tokens, most))
     following = np.maximum(np.minimum(last, run_ends), np.arange(len(order)) + 1)
     starts = follow(following)
     sizes = np.diff(starts)
@@ -64,13 +64,14 @@ def group_clips(
     heads = singles.copy()
     heads[starts[:-1]] = True
     starts = np.append(np.flatnonzero(heads), len(order))
+    fits = np.diff(np.append(0, np.cumsum(tokens))[starts]) <= most  # not so a clip by itself that is nearly too long
     run_starts = np.append(0, run_ends[:-1] == np.arange(1, len(order)))  # 1 where another run begins
     return Grouping(
         clips=order,
         starts=starts,
         before=np.where(run_starts[starts[:-1]] | (starts[:-1] == 0), NO_CLIP, order[starts[:-1] - 1]),
         behind=np.where(run_ends[starts[1:] - 1] == starts[1:], NO_CLIP, order[starts[1:] % len(order)]),
-        in_recording=~singles[starts[:-1]],
+        in_recording=~singles[starts[:-1]] & fits,
     )
 
 

@@ -33,7 +33,10 @@ class Passages(Protocol):
 
 
 class Clips:
-    """Clips of an index at `positions`, each by itself, as `augmenter` makes them heard."""
+    """Clips of an index at `positions`, each by itself, as `augmenter` makes them heard.
+
+    Which makes none longer than `window_seconds`, the model's: that would be decoded as a long recording.
+    """
 
     def __init__(
         self,
@@ -41,9 +44,11 @@ class Clips:
         columns: Sequence[str | None],
         positions: Sequence[int],
         augmenter: Augmenter | None = None,
+        window_seconds: float | None = None,
     ) -> None:
         self.index = index
         self.augmenter = augmenter
+        self.window_seconds = window_seconds
         self.reader = AudioReader(columns)
         self.keys = list(positions)
         self.seconds: list[float] = np.nan_to_num(index.column("seconds"))[self.keys].tolist()
@@ -55,7 +60,7 @@ class Clips:
         position = self.keys[number]
         row = self.index[position]
         return {
-            "waveform": read_row(self.reader, row, position, self.augmenter),
+            "waveform": read_row(self.reader, row, position, self.augmenter, self.window_seconds),
             "language": row["language"],
             "line": {
                 "clip": row["id"],
@@ -159,7 +164,13 @@ def make_probe(kind: str, seconds: float) -> Waveform:
     return wave.astype(np.float32)
 
 
-def read_row(reader: AudioReader, row: dict[str, Any], position: int, augmenter: Augmenter | None) -> Waveform | None:
+def read_row(
+    reader: AudioReader,
+    row: dict[str, Any],
+    position: int,
+    augmenter: Augmenter | None,
+    max_seconds: float | None = None,
+) -> Waveform | None:
     """The whole waveform of the clip at `position` as it is heard, the same at every call.
 
     None, with a warning, for one that passed the audit and vanished since.
@@ -169,7 +180,7 @@ def read_row(reader: AudioReader, row: dict[str, Any], position: int, augmenter:
     except ValueError as error:
         warnings.warn(f"{row['id']}: {error}; counted as not recognized", stacklevel=2)
         return None
-    return augmenter(waveform, row["source"], position) if augmenter else waveform
+    return augmenter(waveform, row["source"], position, max_seconds=max_seconds) if augmenter else waveform
 
 
 def choose_clips(index: Index, at_most: int | None) -> list[int]:

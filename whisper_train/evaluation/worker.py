@@ -87,13 +87,14 @@ def open_passages(one: SetTask, task: ModelTask, processor: Any) -> Any:
     from whisper_train.data.index import Index
     from whisper_train.evaluation.passages import AUGMENT_SEED, Clips, JoinedClips, Probes, choose_clips
 
+    window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
     if one.index is None:
-        return Probes(processor.feature_extractor.n_samples / SAMPLE_RATE, one.language)
+        return Probes(window_seconds, one.language)
     index = Index(Path(one.index), Path(task.cache))
     augmenter = augmenter_for(load_settings(one.augment), index, one.columns, AUGMENT_SEED)
     if one.joined:
         return JoinedClips(index, one.columns, *one.joined, augmenter)
-    return Clips(index, one.columns, choose_clips(index, one.at_most), augmenter)
+    return Clips(index, one.columns, choose_clips(index, one.at_most), augmenter, window_seconds)
 
 
 def telling(

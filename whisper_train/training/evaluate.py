@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import IGNORED, Collator, shielded
 from whisper_train.data.order import Draw
 from whisper_train.evaluation.passages import Clips, choose_clips
@@ -22,7 +23,9 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
     share = (trainer.args.process_index, trainer.args.world_size)
     metrics: dict[str, float] = {}
     if job.training.get("predict_with_generate"):
-        passages = Clips(clips.index, clips.reader.audio_columns, short or positions, clips.augmenter)
+        window_seconds = trainer.processor.feature_extractor.n_samples / SAMPLE_RATE
+        columns = clips.reader.audio_columns
+        passages = Clips(clips.index, columns, short or positions, clips.augmenter, window_seconds)
         pairs = [
             (line["reference"], line["hypothesis"])
             for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
