@@ -56,7 +56,7 @@ def test_the_length_of_long_recordings_has_moved(tmp_path: Path) -> None:
 
 
 def test_a_source_without_effects_is_not_one_that_leaves_them_open(tmp_path: Path) -> None:
-    room = {"room": {}}
+    room: dict[str, Any] = {"room": {}}
     train, evaluated = [{"manifest": "train.csv"}], {"dev": [{"manifest": "dev.csv"}]}
     before = make_job(data={"train": [{**train[0], "augment": {}}], "eval": evaluated, "augment": room})
     (tmp_path / "job.yaml").write_text(dump_job(before), encoding="utf-8")
