@@ -15,8 +15,9 @@ import yaml
 from tests.conftest import TINY_ARCHITECTURE, MakeWav
 from tests.tiny import tiny_job
 from whisper_train.data.audit import REASONS
+from whisper_train.data.clip import NO_SUCH_FILE
 from whisper_train.data.index import Index, shorten, write_index
-from whisper_train.data.prepare import fingerprint_of, prepare_data, prepare_eval_data, set_fingerprint
+from whisper_train.data.prepare import all_are_missing, fingerprint_of, prepare_data, prepare_eval_data, set_fingerprint
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source
@@ -404,3 +405,9 @@ def test_a_corrected_transcript_of_a_folder_is_noticed(place: Path, name: str) -
     assert set_fingerprint(job, [source]) == before
     (folder / name).write_text("audio,text\n0.wav,the right text\n")
     assert set_fingerprint(job, [source]) != before
+
+
+def test_files_are_missing_only_where_clips_were_dropped_for_it(tmp_path: Path) -> None:
+    lines = [{"set": "train", "detail": NO_SUCH_FILE}, {"set": "eval.a", "detail": NO_SUCH_FILE}, {"set": "eval.a"}]
+    (tmp_path / "dropped.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    assert [all_are_missing(name, tmp_path) for name in ("train", "eval.a", "eval.b")] == [True, False, False]

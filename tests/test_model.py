@@ -1,6 +1,7 @@
 """Models: tied weights, tokens, and saved folders that load again."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,31 @@ def test_a_hub_that_does_not_answer_is_told_within_seconds(tmp_path: Path) -> No
 
     assert "base: nobody/nothing: cannot be loaded: it was not fetched before, and the hub does not answer (" in said
     assert "check the name, the network" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nobody/nothing", "it was not fetched before, and the hub does not answer (no network)"),
+        ("nobody/half", "half does not appear to have a file named"),
+        ("no/such/name", "no/such/name"),
+    ],
+)
+def test_only_what_was_not_fetched_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    from huggingface_hub import constants
+
+    fetched = tmp_path / "models--nobody--half"
+    (fetched / "refs").mkdir(parents=True)
+    (fetched / "refs" / "main").write_text("a" * 40)
+    (fetched / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (fetched / "snapshots" / ("a" * 40) / "config.json").write_text('{"model_type": "whisper"}')
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("whisper_train.model.hub_problem", lambda: "no network")
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        load_model(name)
+    assert ("not fetched before" in str(caught.value)) == (name == "nobody/nothing")
 
 
 def test_new_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

@@ -78,16 +78,21 @@ def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: 
     except (OSError, ValueError, TypeError) as error:
         reason = re.split(r"(?<=[.?!])\s", re.sub(r"\s+", " ", str(error)).strip())[0].rstrip(".")
         way_out = "" if os.path.isabs(place) else "; check the name, the network, and HF_TOKEN if the model is gated"
-        if problem and not is_fetched(place, options.get("revision")):
-            reason = f"it was not fetched before, and the hub does not answer ({problem})"
+        if problem:
+            known = is_fetched(place, options.get("revision"))
+            reason = f"{reason if known else 'it was not fetched before'}, and the hub does not answer ({problem})"
         raise UserError(f"{key}: {place}: cannot be loaded: {reason}{way_out}") from error
 
 
 def is_fetched(place: str, revision: str | None) -> bool:
-    """Whether the hub's cache has the configuration of `place`, so that what fails is no matter of the network."""
+    """Whether the hub's cache has the configuration of `place`, or no hub can: then the error itself says more."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return isinstance(try_to_load_from_cache(place, "config.json", revision=revision), str)
+    try:
+        return isinstance(try_to_load_from_cache(place, "config.json", revision=revision), str)
+    except HFValidationError:  # not a name on the hub
+        return True
 
 
 @cache
