@@ -108,7 +108,7 @@ def test_a_run_is_scored_again_from_its_transcriptions_alone(second: Path, run_c
         assert (second / "evaluation" / "listen.jsonl").read_bytes() == listen
         assert (second / "evaluation" / "report.html").is_file()
     assert (second / "run.json").read_bytes() == state
-    assert json.loads(run_cli("score", second, "--json").output)["sets"].keys() == before["sets"].keys()
+    assert json.loads(run_cli("score", second, "--json").stdout)["sets"].keys() == before["sets"].keys()
 
 
 @pytest.mark.slow
