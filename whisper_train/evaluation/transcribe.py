@@ -18,6 +18,8 @@ from whisper_train.job import Job
 from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
 
+LEAST_SECONDS = 0.1  # of sound: what a model writes about less, at the very end of a recording, nobody has said
+TRANSFORMERS_FRAME = 0.01  # seconds that transformers takes a frame of any spectrogram for in what generate() returns
 ENCODED_AT_ONCE = 8  # clips, on a processor: what more of them make does not stay in its cache, a quarter slower
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -155,10 +157,12 @@ def transcribe_long(
         found = model.generate(
             features, attention_mask=heard, use_cache=True, return_segments=True, **options, **LONG_FORM
         )
-    return [
-        join_texts([processor.decode(segment["tokens"], skip_special_tokens=True) for segment in segments])
-        for segments in found["segments"]
-    ]
+    least = LEAST_SECONDS * SAMPLE_RATE / processor.feature_extractor.hop_length
+    texts = []
+    for segments, frames in zip(found["segments"], heard.sum(-1).tolist(), strict=True):
+        said = [segment for segment in segments if float(segment["start"]) / TRANSFORMERS_FRAME <= frames - least]
+        texts.append(join_texts([processor.decode(segment["tokens"], skip_special_tokens=True) for segment in said]))
+    return texts
 
 
 def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:
