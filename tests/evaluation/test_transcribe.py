@@ -11,7 +11,7 @@ import torch
 from tests.evaluation.listening import WINDOW_SECONDS, Sounds, listen, make_whisper, tone, tones, write_clips
 from whisper_train.data.index import Index
 from whisper_train.evaluation.passages import Clips
-from whisper_train.evaluation.transcribe import Decoding, make_batches, transcribe
+from whisper_train.evaluation.transcribe import Decoding, drop_made_up, make_batches, transcribe
 
 SHORT = (0.5, 1.9, 0.3, 1.2, 2.0, 0.8, 1.5)
 LONG = (4.5, 2.5)
@@ -217,3 +217,13 @@ def test_a_line_says_all_that_is_known_of_its_clip(whisper: tuple[Any, Any], tmp
         "row": -1,
         "audio_hash": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("hop_length", "frames"),
+    [(160, 1_000), (320, 500)],  # ten seconds each; transformers takes every frame for a hundredth of a second
+)
+def test_what_is_written_about_the_last_tenth_of_a_second_is_dropped(hop_length: int, frames: int) -> None:
+    at = hop_length / 160  # seconds of sound that stand behind a second in what generate() returns
+    segments = [{"start": start / at, "tokens": []} for start in (0.0, 9.88, 9.92, 10.0)]
+    assert drop_made_up(segments, frames, hop_length) == segments[:2]

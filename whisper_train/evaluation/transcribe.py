@@ -157,12 +157,21 @@ def transcribe_long(
         found = model.generate(
             features, attention_mask=heard, use_cache=True, return_segments=True, **options, **LONG_FORM
         )
-    least = LEAST_SECONDS * SAMPLE_RATE / processor.feature_extractor.hop_length
     texts = []
     for segments, frames in zip(found["segments"], heard.sum(-1).tolist(), strict=True):
-        said = [segment for segment in segments if float(segment["start"]) / TRANSFORMERS_FRAME <= frames - least]
-        texts.append(join_texts([processor.decode(segment["tokens"], skip_special_tokens=True) for segment in said]))
+        spoken = drop_made_up(segments, frames, processor.feature_extractor.hop_length)
+        texts.append(join_texts([processor.decode(one["tokens"], skip_special_tokens=True) for one in spoken]))
     return texts
+
+
+def drop_made_up(segments: Sequence[dict[str, Any]], frames: int, hop_length: int) -> list[dict[str, Any]]:
+    """The segments of a recording of so many `frames`, without one that begins in its last LEAST_SECONDS.
+
+    Sequential decoding goes on where the last sentence ended by its time stamp, though it be a frame before the end, and
+    a model that was tuned on speech alone writes a whole sentence for it.
+    """
+    least = LEAST_SECONDS * SAMPLE_RATE / hop_length
+    return [one for one in segments if float(one["start"]) / TRANSFORMERS_FRAME <= frames - least]
 
 
 def encode_in_parts(model: Any, features: torch.Tensor) -> BaseModelOutput:
