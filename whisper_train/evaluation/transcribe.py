@@ -167,7 +167,7 @@ def transcribe_long(
 def drop_made_up(segments: Sequence[dict[str, Any]], frames: int, hop_length: int) -> list[dict[str, Any]]:
     """The segments of a recording of so many `frames`, without one that begins in its last LEAST_SECONDS.
 
-    Sequential decoding goes on where the last sentence ended by its time stamp, be it a frame before the end, and a model
+    Sequential decoding goes on where the last sentence ended by its time stamp, be it a frame before the end; a model
     that was tuned on speech alone writes a whole sentence for it.
     """
     least = LEAST_SECONDS * SAMPLE_RATE / hop_length
