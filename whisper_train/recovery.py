@@ -77,7 +77,8 @@ def setting(job: Job, ranks: int) -> dict[str, Any]:
 
 
 def per_rank(layout: Layout) -> str:
-    return f"{layout.per_device} clips × {layout.accumulation} accumulation"
+    clips = "1 clip" if layout.per_device == 1 else f"{layout.per_device} clips"
+    return f"{clips} × {layout.accumulation} accumulation"
 
 
 def what_helps(plan: RunPlan) -> str:
