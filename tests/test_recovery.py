@@ -273,7 +273,7 @@ def test_a_run_killed_after_it_recovered_goes_on_with_what_fitted(base: Path) ->
         base,
         lambda: log.is_file() and "step 9/12" in log.read_text(),
         signal.SIGKILL,
-        **scarce_environment(**changes),
+        variables=scarce_environment(**changes),
     )
     assert status == -signal.SIGKILL
     output = scarce(base, killed, **changes)
