@@ -299,10 +299,10 @@ def test_a_run_of_which_not_one_clip_fits_ends_with_status_1_and_goes_on_with_mo
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", ["plain", "two-ranks"])
 def test_an_evaluation_that_does_not_fit_ends_with_status_1_and_its_key(base: Path, machine: str) -> None:
+    """Its six clips are a batch of four, which the first rank transcribes, and one of two."""
     name = f"evaluation-{machine}"
-    job = write_job(base, name, machine={**MACHINES[machine], "per_device_eval_batch_size": 2})
-    output = scarce(base, job, fits=1, share=1, training=False, expect=1)
-    assert "machine.per_device_eval_batch_size=1" in output
-    smaller = ["--set", "machine.per_device_eval_batch_size=1"]
-    assert "resuming from" not in scarce(base, job, *smaller, fits=1, share=1, training=False)
+    job = write_job(base, name, machine={**MACHINES[machine], "per_device_eval_batch_size": 4})
+    output = scarce(base, job, fits=2, share=1, training=False, expect=1)
+    assert "machine.per_device_eval_batch_size=2" in output
+    scarce(base, job, "--set", "machine.per_device_eval_batch_size=2", fits=2, share=1, training=False)
     assert logged_steps(base, name) == list(range(1, 13))
