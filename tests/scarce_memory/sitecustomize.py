@@ -5,6 +5,7 @@ than `fits` clips, drawn by `seed`, asks for memory that no machine has; what fa
 in the `forward` or the `backward` pass, or in the `update`, when the weights have changed and the step has not ended.
 """
 
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -55,6 +56,7 @@ def limit(model: Any, scarcity: dict[str, Any]) -> None:
             due.clear()
             fail()
 
+    @functools.wraps(whole)  # generation asks for its signature
     def forward(self: Any, *args: Any, **options: Any) -> Any:
         outputs = whole(self, *args, **options)
         large = options["decoder_input_ids"].shape[0] > scarcity["fits"]
