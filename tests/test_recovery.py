@@ -176,7 +176,7 @@ def scarce(base: Path, job: Path, *more: str, expect: int = 0, **scarcity: Any) 
 
 
 def scarce_environment(
-    *, fits: int, share: float = 0.3, moment: str = "forward", seed: int = 1, training: bool = True
+    *, fits: int, share: float = 0.15, moment: str = "forward", seed: int = 16, training: bool = True
 ) -> dict[str, str]:
     scarcity = {"fits": fits, "share": share, "moment": moment, "seed": seed, "training": training}
     path = os.pathsep.join(filter(None, [str(SCARCE), os.environ.get("PYTHONPATH")]))
@@ -184,9 +184,10 @@ def scarce_environment(
 
 
 def weights(base: Path, name: str) -> dict[str, torch.Tensor]:
+    """Those after the last step."""
     from safetensors.torch import load_file
 
-    return load_file(base / "models" / name / "model.safetensors")
+    return load_file(base / "models" / name / "checkpoints" / "checkpoint-12" / "model.safetensors")
 
 
 def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -211,26 +212,29 @@ MACHINES: dict[str, dict[str, Any]] = {
     "zero2": {**ZERO2, "processes": 1},
     "two-ranks": {**ZERO2, "processes": 2},
 }
-# Weights of size 0.1 are summed in another order after the recovery, in float32: an error of 1e-8 in a gradient, which
-# Adam scales up where the gradient itself is small.
-ROUNDING = 5e-5
+# Smaller batches sum in another order, in float32, and Adam scales up what that does to small gradients: 1e-7 was
+# measured. Each step moves a weight by 1e-3 or so: one that is lost, taken twice or given another batch shows.
+ROUNDING = 1e-6
 
 
 def undisturbed(base: Path, machine: str) -> dict[str, torch.Tensor]:
     """The weights of a run of 12 steps, 6 an epoch, whose memory suffices."""
     name = f"undisturbed-{machine}"
-    if not (base / "models" / name / "model.safetensors").is_file():
+    if not (base / "models" / name).is_dir():
         run(write_job(base, name, machine=MACHINES[machine]), base)
     return weights(base, name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["forward", "backward"])
-@pytest.mark.parametrize("machine", ["plain", "zero2"])
-def test_one_rank_loses_no_step_and_learns_the_same(base: Path, machine: str, moment: str) -> None:
-    """Steps 3 and 9 of this seed."""
+@pytest.mark.parametrize(
+    ("machine", "moment", "steps"),
+    [("plain", "forward", [3, 9]), ("plain", "backward", [3, 9]), ("zero2", "backward", [6, 9])],
+)
+def test_one_rank_loses_no_step_and_learns_the_same(base: Path, machine: str, moment: str, steps: list[int]) -> None:
     name = f"{machine}-{moment}"
     output = scarce(base, write_job(base, name, machine=MACHINES[machine]), fits=2, moment=moment)
+    assert re.findall(r"step (\d+) ran out of memory", output) == [str(step) for step in steps]
+    assert re.findall(r"goes on from checkpoint-(\d+) and", output) == [str(step - 1) for step in steps]
     assert "takes 2 clips × 4 accumulation instead of 4 clips × 2 accumulation" in output
     assert not re.search(r"trains steps .* again", output)
     assert re.findall(r"step (\d+)/12", output) == [str(step) for step in range(1, 13)]
@@ -241,11 +245,11 @@ def test_one_rank_loses_no_step_and_learns_the_same(base: Path, machine: str, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machine", ["plain", "zero2"])
-def test_weights_that_were_being_changed_are_not_kept(base: Path, machine: str) -> None:
+@pytest.mark.parametrize(("machine", "seed", "again"), [("plain", 54, "steps 7 to 8"), ("zero2", 11, "step 7")])
+def test_weights_that_were_being_changed_are_not_kept(base: Path, machine: str, seed: int, again: str) -> None:
     name = f"{machine}-update"
-    output = scarce(base, write_job(base, name, machine=MACHINES[machine]), fits=4, moment="update", share=0.1, seed=3)
-    assert "goes on from checkpoint-6, trains steps 7 to " in output
+    output = scarce(base, write_job(base, name, machine=MACHINES[machine]), fits=4, moment="update", seed=seed)
+    assert f"goes on from checkpoint-6, trains {again} again" in output
     assert logged_steps(base, name) == list(range(1, 13))
     assert largest_difference(weights(base, name), undisturbed(base, machine)) < ROUNDING
 
@@ -254,8 +258,8 @@ def test_weights_that_were_being_changed_are_not_kept(base: Path, machine: str) 
 def test_several_ranks_start_again_from_the_newest_checkpoint(base: Path) -> None:
     """One rank runs out of memory while the other waits for it."""
     name = "two-ranks"
-    output = scarce(base, write_job(base, name, machine=MACHINES[name]), fits=2, share=0.2, seed=2)
-    assert "goes on from checkpoint-6" in output
+    output = scarce(base, write_job(base, name, machine=MACHINES[name]), fits=2, seed=51)
+    assert "goes on from checkpoint-6, trains steps 7 to 8 again" in output
     assert "takes 2 clips × 2 accumulation instead of 4 clips × 1 accumulation" in output
     assert logged_steps(base, name) == list(range(1, 13))
     assert largest_difference(weights(base, name), undisturbed(base, name)) < ROUNDING
@@ -264,7 +268,7 @@ def test_several_ranks_start_again_from_the_newest_checkpoint(base: Path) -> Non
 @pytest.mark.slow
 def test_a_run_killed_after_it_recovered_goes_on_with_what_fitted(base: Path) -> None:
     job = write_job(base, "recovered")
-    changes: dict[str, Any] = {"fits": 4, "share": 0.2}
+    changes: dict[str, Any] = {"fits": 4, "seed": 11}
     assert "takes 4 clips × 2 accumulation" in scarce(base, job, **changes)
     name = "recovered-killed"
     log = base / "logs" / name / "training.log"

@@ -46,7 +46,8 @@ def halved(plan: RunPlan, step: int, say: Callable[[str], None]) -> RunPlan:
     plan.folder.update(device_batch={"clips": smaller.per_device, "holds_for": setting(plan.job, layout.ranks)})
     newest = find_newest(plan.folder.checkpoints, say)
     begun = step_of(newest) if newest else 0
-    lost = f", trains steps {begun + 1:,} to {step - 1:,} again" if step - 1 > begun else ""
+    steps = f"steps {begun + 1:,} to {step - 1:,}" if step - 2 > begun else f"step {step - 1:,}"
+    lost = f", trains {steps} again" if step - 1 > begun else ""
     say(
         f"the run goes on from {newest.name if newest else 'its beginning'}{lost} and takes {per_rank(smaller)}"
         f" instead of {per_rank(layout)}; the global batch stays {layout.global_batch}, and the result the same"
