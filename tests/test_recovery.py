@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import MakeJob, RunCli
-from tests.tiny import interrupt, run, tiny_job, write_job
+from tests.tiny import command, environment, interrupt, run, tiny_job, write_job
 from whisper_train.errors import RunFailed
 from whisper_train.job import Job
 from whisper_train.machine import Layout, with_device_batch
@@ -311,3 +313,36 @@ def test_an_evaluation_that_does_not_fit_ends_with_status_1_and_its_key(base: Pa
     assert "machine.per_device_eval_batch_size=2" in output
     scarce(base, job, "--set", "machine.per_device_eval_batch_size=2", fits=2, share=1, training=False)
     assert logged_steps(base, name) == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_several_hosts_end_and_begin_again_with_what_may_fit(base: Path) -> None:
+    """Two launchers on this machine, each with one rank, sharing MODEL_DIR as hosts do."""
+    name = "hosts"
+    job = write_job(base, name, machine={**ZERO2, "processes": 1})
+    statuses, outputs = run_on_two_hosts(job, base, scarce_environment(fits=2, seed=51))
+    assert statuses == [1, 1], outputs
+    assert "start the job again on every host: it goes on with 2 clips × 2 accumulation" in outputs[0]
+    statuses, outputs = run_on_two_hosts(job, base, scarce_environment(fits=2, seed=51))
+    assert statuses == [0, 0], outputs
+    assert "resuming from checkpoint-6" in outputs[0]
+    assert largest_difference(weights(base, name), undisturbed(base, "two-ranks")) < ROUNDING
+
+
+def run_on_two_hosts(job: Path, base: Path, variables: dict[str, str]) -> tuple[list[int], list[str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **variables}
+    hosts = [
+        subprocess.Popen(
+            command(job),
+            env=environment(base, **meeting, NODE_RANK=rank),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    outputs = [host.communicate(timeout=600)[0] for host in hosts]
+    return [host.returncode for host in hosts], outputs
