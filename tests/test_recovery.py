@@ -3,15 +3,19 @@
 import functools
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +28,7 @@ from whisper_train.out_of_memory import OutOfMemory, clear_words, evaluating, is
 from whisper_train.plan import RunPlan
 from whisper_train.recovery import halved, known_to_fit
 from whisper_train.run_folder import RunFolder
+from whisper_train.training.last_step import StepWatch, save_last_step
 
 SCARCE = Path(__file__).parent / "scarce_memory"
 FULL_CARD = (
@@ -142,34 +147,78 @@ def test_the_size_that_fitted_holds_for_its_machine_alone(place: Path) -> None:
 # Whole runs.
 
 
-@pytest.mark.slow
-def test_nothing_of_the_broken_training_is_left_in_memory_when_it_goes_on(
-    make_job: MakeJob, make_manifest: Any, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, place: Path
-) -> None:
-    """One rank without DeepSpeed goes on in the same process: weights and activations must be gone by then."""
+@pytest.fixture
+def small_job(make_job: MakeJob, make_manifest: Any, place: Path) -> Path:
+    """Two steps of two clips."""
+    train, held_out = place / "train" / "list.jsonl", place / "eval" / "list.jsonl"
+    sources: dict[str, Any] = {"train": [{"manifest": str(make_manifest(train))}]}
+    return make_job({**sources, "eval": {"held-out": [{"manifest": str(make_manifest(held_out, first=4))}]}})
+
+
+def limit_to_one_clip(monkeypatch: pytest.MonkeyPatch, before_it_fails: Callable[[Any], None]) -> None:
+    """Lets training batches of more than one clip fail in this process, once `before_it_fails` has seen the model."""
     from transformers import WhisperForConditionalGeneration
 
     whole = WhisperForConditionalGeneration.forward
-    models: list[weakref.ref[Any]] = []
-    alive: list[int] = []
 
     @functools.wraps(whole)  # generation asks for its signature
     def forward(self: Any, *args: Any, **options: Any) -> Any:
-        if self.training and not any(model() is self for model in models):
-            alive.append(sum(model() is not None for model in models))
-            models.append(weakref.ref(self))
         outputs = whole(self, *args, **options)
-        if self.training and options["decoder_input_ids"].shape[0] > 1:
-            torch.empty(2**60, dtype=torch.uint8)
+        if self.training:
+            before_it_fails(self)
+            torch.empty(2**60 if options["decoder_input_ids"].shape[0] > 1 else 0, dtype=torch.uint8)
         return outputs
 
     monkeypatch.setattr(WhisperForConditionalGeneration, "forward", forward)
-    sources = {"train": [{"manifest": str(make_manifest(place / "train" / "list.jsonl"))}]}
-    sources["eval"] = {"held-out": [{"manifest": str(make_manifest(place / "eval" / "list.jsonl", first=4))}]}  # type: ignore[assignment]
-    result = run_cli("train", make_job(sources))
+
+
+@pytest.mark.slow
+def test_nothing_of_the_broken_training_is_left_in_memory_when_it_goes_on(
+    small_job: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rank without DeepSpeed goes on in the same process: weights and activations must be gone by then."""
+    models: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def note(model: Any) -> None:
+        if not any(known() is model for known in models):
+            alive.append(sum(known() is not None for known in models))
+            models.append(weakref.ref(model))
+
+    limit_to_one_clip(monkeypatch, note)
+    result = run_cli("train", small_job)
     assert result.exit_code == 0, result.output
     assert "takes 1 clip × 2 accumulation instead of 2 clips × 1 accumulation" in result.output
     assert alive == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_run_asked_to_stop_in_the_step_that_fails_stops(
+    small_job: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_to_one_clip(monkeypatch, lambda model: os.kill(os.getpid(), signal.SIGTERM))
+    result = run_cli("train", small_job)
+    assert result.exit_code == 143, result.output
+    assert "stopped; the same command goes on" in result.output
+
+
+def test_a_step_is_saved_with_the_random_state_it_ended_with(place: Path) -> None:
+    """And where there is no memory for that either, it is said, and the checkpoint before it is what there is."""
+    watch = StepWatch()
+    watch.on_step_end(None, None, None)
+    expected = (random.random(), float(np.random.random()), float(torch.rand(1)))
+    found: list[tuple[float, float, float]] = []
+
+    def save(model: Any, trial: Any) -> None:
+        found.append((random.random(), float(np.random.random()), float(torch.rand(1))))
+        raise MemoryError
+
+    trainer = SimpleNamespace(model=None, _save_checkpoint=save)
+    trainer.state, trainer.args = SimpleNamespace(global_step=7), SimpleNamespace(output_dir=str(place))
+    said: list[str] = []
+    save_last_step(trainer, watch, said.append)
+    assert found == [expected]
+    assert said == ["step 7 cannot be saved for lack of memory: MemoryError"]
 
 
 def scarce(base: Path, job: Path, *more: str, expect: int = 0, **scarcity: Any) -> str:
