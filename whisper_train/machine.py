@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whisper_train.errors import UserError
@@ -114,15 +114,22 @@ def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
             f"{job.name}: training.global_batch_size: {total}: cannot be spread over {ranks} processes; use a multiple"
         )
     share = total // ranks
-    per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
     cores = len(os.sched_getaffinity(0))
-    return Layout(
+    whole = Layout(
         ranks=ranks,
         ranks_per_host=per_host,
-        per_device=per_device,
-        accumulation=share // per_device,
+        per_device=share,
+        accumulation=1,
         threads=machine.threads or max(1, cores // per_host),
     )
+    return with_device_batch(whole, largest)
+
+
+def with_device_batch(layout: Layout, largest: int) -> Layout:
+    """The layout of the same global batch that takes at most `largest` clips at a time."""
+    share = layout.per_device * layout.accumulation
+    per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
+    return replace(layout, per_device=per_device, accumulation=share // per_device)
 
 
 def choose_precision(job: Job) -> str:

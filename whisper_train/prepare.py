@@ -73,8 +73,7 @@ def prepare(
     checkpoint = find_newest(folder.checkpoints, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
-        if make_resumable(checkpoint, layout, deepspeed is not None, say):
-            deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
+        deepspeed = make_resumable(checkpoint, layout, deepspeed, say)
     folder.update(data=digests)
     return RunPlan(
         job=job,
@@ -121,14 +120,20 @@ def missing_manifests(job: Job) -> list[str]:
     ]
 
 
-def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
-    """Whether the ranks must load the universal form of `checkpoint`, made here where another layout needs it."""
+def make_resumable(
+    checkpoint: Path, layout: Layout, deepspeed: dict[str, Any] | None, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The DeepSpeed configuration that loads `checkpoint`, of which a universal form is made where ranks differ."""
     say(f"resuming from {checkpoint.name}")
-    if not check_resumable(checkpoint, ranks=layout.ranks, deepspeed=deepspeed, global_batch=layout.global_batch):
-        return False
-    say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
-    convert_to_universal(checkpoint)
-    return True
+    universal = check_resumable(
+        checkpoint, ranks=layout.ranks, deepspeed=deepspeed is not None, global_batch=layout.global_batch
+    )
+    if universal:
+        say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
+        convert_to_universal(checkpoint)
+    if deepspeed is None:
+        return None
+    return {**deepspeed, "checkpoint": {**deepspeed.get("checkpoint", {}), "load_universal": universal}}
 
 
 def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:

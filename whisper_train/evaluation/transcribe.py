@@ -17,6 +17,7 @@ from whisper_train.evaluation.words import join_texts
 from whisper_train.job import Job
 from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
+from whisper_train.out_of_memory import evaluating
 
 LEAST_SECONDS = 0.1  # of sound: what a model writes about less, at the very end of a recording, nobody has said
 TRANSFORMERS_FRAME = 0.01  # seconds that transformers takes a frame of any spectrogram for in what generate() returns
@@ -108,7 +109,8 @@ def transcribe(
     for batch in loader:
         started = time.perf_counter()
         heard = [item for item in batch if item["waveform"] is not None]
-        texts = iter(transcribe_batch(model, processor, heard, decoding) if heard else [])
+        with evaluating(decoding.batch_size):
+            texts = iter(transcribe_batch(model, processor, heard, decoding) if heard else [])
         spent = time.perf_counter() - started
         audio = sum(len(item["waveform"]) for item in heard)
         lines = []

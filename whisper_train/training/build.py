@@ -29,13 +29,14 @@ from whisper_train.training.callbacks import (
     TensorBoardCallback,
 )
 from whisper_train.training.evaluate import measure
+from whisper_train.training.last_step import StepWatch
 from whisper_train.training.trainer import WhisperTrainer
 
 
 def build_trainer(
     plan: RunPlan, request: StopRequest, say: Callable[[str], None]
-) -> tuple[WhisperTrainer, StopCallback]:
-    """The trainer of a run on this rank, and the callback that knows whether it was asked to stop."""
+) -> tuple[WhisperTrainer, StopCallback, StepWatch]:
+    """The trainer of a run on this rank, and the callbacks that know whether it was asked to stop, and in a step."""
     job = plan.job
     seed = job.training.get("seed", 42)
     set_seed(seed)  # before the model: new LoRA adapters are random
@@ -70,7 +71,7 @@ def build_trainer(
 
     # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
-    stop = StopCallback(request)
+    stop, watch = StopCallback(request), StepWatch()
     decoding = make_decoding(job, workers=args.dataloader_num_workers)
     trainer = WhisperTrainer(
         model=model,
@@ -78,7 +79,7 @@ def build_trainer(
         train_dataset=clips,
         eval_dataset=eval_clips,
         data_collator=Collator(model.config.pad_token_id),
-        callbacks=[stop, *other_callbacks(plan, order, args, say)],
+        callbacks=[stop, watch, *other_callbacks(plan, order, args, say)],
         processor=processor,
         order=order,
         measure=lambda trainer: measure(trainer, job, decoding),
@@ -94,7 +95,7 @@ def build_trainer(
         layer_decay=job.model.layer_decay,
     )
     check_launch(trainer, plan)
-    return trainer, stop
+    return trainer, stop, watch
 
 
 def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[str], None]) -> list[TrainerCallback]:
