@@ -109,7 +109,7 @@ test: dev ## run the tests
 	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
-	@OMP_WAIT_POLICY=passive .venv/bin/python -m benchmarks.training $(ARGS)
+	@.venv/bin/python -m benchmarks.training $(ARGS)
 
 lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.training.ways import WAYS
 from whisper_train.errors import UserError
 from whisper_train.job import Architecture
+from whisper_train.job_data import check_language
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 SPEECH, PROCESSOR = SHARED / "speech" / "kerstin-de", SHARED / "whisper-processor"
@@ -136,6 +137,10 @@ def check(given: argparse.Namespace) -> Options:
         raise UserError(f"--updates: {given.updates}: must be a multiple of --rounds ({given.rounds})")
     if given.everything and len(ways) == 1:
         raise UserError("--ways: stock alone: --everything trains one of ours on a machine profile; name one")
+    try:
+        given.language = check_language(given.language)
+    except ValueError as error:
+        raise UserError(f"--language: {error}") from error
     device_batch = given.device_batch or given.batch_clips
     if device_batch < 1 or given.batch_clips % device_batch:
         raise UserError(f"--device-batch: {device_batch}: must divide --batch-clips ({given.batch_clips})")

@@ -26,7 +26,6 @@ from transformers import (
 )
 
 from benchmarks.training.running import Running, Seen, Spec
-from whisper_train.languages import LANGUAGES
 
 MAX_SECONDS = 30.0
 
@@ -94,7 +93,7 @@ def build(spec: Spec, folder: Path) -> Running:
     """Computes the features and puts the trainer together."""
     set_seed(spec.seed)
     processor = WhisperProcessor.from_pretrained(spec.base)
-    processor.tokenizer.set_prefix_tokens(language=LANGUAGES[spec.language].lower(), task="transcribe")
+    processor.tokenizer.set_prefix_tokens(language=spec.language, task="transcribe")
     torch.set_num_threads(1)  # while several processes compute features, as the example's README advises
     clips = compute_features(spec, processor, folder / "cache")
     torch.set_num_threads(spec.threads)

@@ -1,0 +1,82 @@
+"""The benchmark of training: wrong input, the same labels for all ways, and a run at the smallest size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.training.options import parse
+from whisper_train.errors import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+SMALLEST: tuple[str, ...] = ("--synthetic", "--model-size", "smallest", "--clips", "24", "--held-out-clips", "4")
+SMALLEST += ("--batch-clips", "4", "--rounds", "2", "--updates", "2", "--wer-clips", "2", "--everything")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model-size", "tinny"], "--model-size: tinny: no such size; did you mean tiny?"),
+        (["--device", "gpu"], "--device: gpu: must be cpu or cuda"),
+        (["--ways", "stock,packed"], "--ways: packed: no such way; there are stock, single, joined"),
+        (["--ways", "joined"], "--ways: stock: is missing"),
+        (["--ways", "stock", "--everything"], "--ways: stock alone"),
+        (["--rounds", "0"], "--rounds: 0: must be at least 1"),
+        (["--rounds", "5", "--updates", "12"], "--updates: 12: must be a multiple of --rounds (5)"),
+        (["--device-batch", "3"], "--device-batch: 3: must divide --batch-clips (16)"),
+        (["--language", "germanisch"], "--language: germanisch: not a language of Whisper"),
+    ],
+)
+def test_wrong_options_are_named_with_the_way_out(arguments: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(arguments)
+    assert str(error.value).startswith(said)
+
+
+def run(*arguments: str, expect: int, base: Path) -> str:
+    environment = {**os.environ, "BASE_DIR": str(base), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.training", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_missing_data_folder_ends_with_status_2(tmp_path: Path) -> None:
+    said = run("--data", str(tmp_path / "nowhere"), expect=2, base=tmp_path)
+    assert f"error: --data: {tmp_path / 'nowhere' / 'manifest.jsonl'}: no such file" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_smallest_benchmark_writes_its_table_its_results_and_both_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("espeakng_loader")
+    said = run(*SMALLEST, expect=0, base=tmp_path)
+    output = tmp_path / "logs" / "benchmark-training"
+    table = (output / "table.md").read_text(encoding="utf-8")
+    assert table in said
+    assert "| audio hours per hour |" in table
+    results = json.loads((output / "results.json").read_text(encoding="utf-8"))
+    ways, material = results["ways"], results["material"]
+    assert list(ways) == ["stock", "single", "joined"]
+    for way in ways.values():
+        start, first, *later = way["points"]
+        assert (start["updates"], first["updates"], [point["updates"] for point in later][:2]) == (0, 1, [2, 3])
+        assert start["held_out_loss"] == ways["stock"]["points"][0]["held_out_loss"]  # of the same start weights
+        assert len(way["rounds"]) == 2
+        assert way["peak_bytes"] > 0
+        assert way["disk_bytes"] > 0
+    assert ways["single"]["points"][1]["clips"] == ways["stock"]["points"][1]["clips"] == 4
+    for name in ("single", "joined"):  # never longer than the stock recipe
+        stock, ours = ways["stock"]["points"][-1], results["against_stock"][name]["equal_wall_time"]["ours"]
+        assert ours["train_seconds"] <= stock["train_seconds"]
+    features = material["training_clips"] * 80 * 3_000 * 4  # bytes that the stock recipe keeps
+    assert ways["stock"]["disk_bytes"] > features
+    assert ways["joined"]["disk_bytes"] < features / 20
+    assert results["capped"]["profile"] == "cpu"
+    assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (output / "training.svg").read_text(encoding="utf-8")
+    assert list((tmp_path / "cache").glob("benchmark-*")) == []
