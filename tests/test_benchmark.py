@@ -6,10 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from benchmarks.training.material import make_base
 from benchmarks.training.options import parse
+from benchmarks.training.stock import PaddingCollator, compute_one, load_stock_processor
+from whisper_train.audio import SAMPLE_RATE
+from whisper_train.data.dataset import IGNORED, Collator
 from whisper_train.errors import UserError
+from whisper_train.labels import Labels
+from whisper_train.model import load_processor
 
 REPOSITORY = Path(__file__).parent.parent
 SMALLEST: tuple[str, ...] = ("--synthetic", "--model-size", "smallest", "--clips", "24", "--held-out-clips", "4")
@@ -48,6 +56,32 @@ def test_a_missing_data_folder_ends_with_status_2(tmp_path: Path) -> None:
     said = run("--data", str(tmp_path / "nowhere"), expect=2, base=tmp_path)
     assert f"error: --data: {tmp_path / 'nowhere' / 'manifest.jsonl'}: no such file" in said
     assert "Traceback" not in said
+
+
+def test_stock_recipe_and_ours_learn_the_same_tokens(tmp_path: Path) -> None:
+    from transformers.models.whisper.modeling_whisper import shift_tokens_right
+
+    texts = ["ein Apfel", "das alte Buch auf dem Markt"]
+    base, _ = make_base(parse(["--synthetic", "--model-size", "smallest"]), tmp_path / "base", texts)
+    processor = load_processor(str(base))
+    labels = Labels(processor.tokenizer, "transcribe", multilingual=True)
+    silence = np.zeros(1_600, np.float32)
+    ours = Collator(processor.tokenizer.pad_token_id)(
+        [{"waveform": silence, "tokens": labels(text, "de"), "unlearned": 0, "clips": 1} for text in texts]
+    )
+    stock = load_stock_processor(base, "de")
+    start = stock.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    rows = [compute_one({"audio": write_silence(tmp_path), "text": text}, stock) for text in texts]
+    theirs = PaddingCollator(stock, start)(rows)
+    assert ours["labels"].tolist() == theirs["labels"].tolist()
+    fed = shift_tokens_right(theirs["labels"], processor.tokenizer.pad_token_id, start)
+    learned = theirs["labels"] != IGNORED
+    assert ours["decoder_input_ids"][learned].tolist() == fed[learned].tolist()
+
+
+def write_silence(folder: Path) -> str:
+    soundfile.write(folder / "silence.wav", np.zeros(1_600, np.float32), SAMPLE_RATE)
+    return str(folder / "silence.wav")
 
 
 @pytest.mark.slow

@@ -55,6 +55,13 @@ def compute_one(clip: dict[str, Any], processor: Any) -> dict[str, Any]:
     }
 
 
+def load_stock_processor(base: Path, language: str) -> Any:
+    """The processor in `base`, whose labels name language and task."""
+    processor = WhisperProcessor.from_pretrained(base)
+    processor.tokenizer.set_prefix_tokens(language=language, task="transcribe")
+    return processor
+
+
 class PaddingCollator:
     """Stacks features and pads labels to the longest of the batch; padding is left out of the loss.
 
@@ -92,8 +99,7 @@ class CountingTrainer(Seq2SeqTrainer):
 def build(spec: Spec, folder: Path) -> Running:
     """Computes the features and puts the trainer together."""
     set_seed(spec.seed)
-    processor = WhisperProcessor.from_pretrained(spec.base)
-    processor.tokenizer.set_prefix_tokens(language=spec.language, task="transcribe")
+    processor = load_stock_processor(spec.base, spec.language)
     torch.set_num_threads(1)  # while several processes compute features, as the example's README advises
     clips = compute_features(spec, processor, folder / "cache")
     torch.set_num_threads(spec.threads)
