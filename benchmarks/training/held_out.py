@@ -34,6 +34,7 @@ def held_out_loss(model: Any, processor: Any, index_path: Path, precision: str) 
     for start in range(0, len(clips), CLIPS_AT_ONCE):
         positions = range(start, min(start + CLIPS_AT_ONCE, len(clips)))
         batch = collate([clips[Draw((position,))] for position in positions])
+        assert "dropped" not in batch, batch["dropped"]
         wanted = batch["labels"].to(model.device)
         with half:
             logits = model(

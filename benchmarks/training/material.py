@@ -91,18 +91,18 @@ def make_material(options: Options, folder: Path, cache: Path, say: Callable[[st
     prepare_data(
         job,
         data,
-        cache=cache,
+        cache=folder,  # so that the indexes name every file in full
         count_tokens=lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END,
         max_tokens=MAX_LABEL_TOKENS,
         window_seconds=MAX_WINDOW_SECONDS,
         say=say,
     )
     indexes = {name: index_path(data, name) for name in ("train", "eval.held-out")}
-    train = Index(indexes["train"], cache)
+    train = Index(indexes["train"], None)
     return Material(
         base=base,
         train=write_manifest(train, folder / "train.jsonl"),
-        held_out=write_manifest(Index(indexes["eval.held-out"], cache), folder / "held-out.jsonl"),
+        held_out=write_manifest(Index(indexes["eval.held-out"], None), folder / "held-out.jsonl"),
         train_index=indexes["train"],
         held_out_index=indexes["eval.held-out"],
         clips=len(train),
