@@ -67,6 +67,7 @@ def job_values(spec: Spec) -> dict[str, Any]:
 
 def build(spec: Spec, folder: Path) -> Running:
     """Audits the clips and puts the trainer together, as a job does."""
+    spec.note("imports")
     path = folder / f"{spec.way}.yaml"
     write_text(path, yaml.safe_dump(job_values(spec), allow_unicode=True))
     environment = {**os.environ, "BASE_DIR": str(folder)}

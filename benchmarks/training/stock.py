@@ -98,6 +98,7 @@ class CountingTrainer(Seq2SeqTrainer):
 
 def build(spec: Spec, folder: Path) -> Running:
     """Computes the features and puts the trainer together."""
+    spec.note("imports")
     set_seed(spec.seed)
     processor = load_stock_processor(spec.base, spec.language)
     torch.set_num_threads(1)  # while several processes compute features, as the example's README advises
