@@ -137,6 +137,7 @@ def texts_of(source: dict[str, Any]) -> list[str]:
 def make_base(options: Options, folder: Path, texts: list[str]) -> tuple[Path, int]:
     """The folder of a Whisper from random weights with as many words as the published ones, and its parameters."""
     processor = create_processor(options.architecture, texts)
+    processor.tokenizer.pad_token = processor.tokenizer.eos_token  # as in the published ones
     model = create_model(options.architecture, processor, options.seed)
     if options.vocabulary > model.config.vocab_size:
         model.resize_token_embeddings(options.vocabulary, mean_resizing=False)
