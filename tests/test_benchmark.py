@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from benchmarks.training.flops import training_flops
 from benchmarks.training.material import make_base
 from benchmarks.training.options import parse
 from benchmarks.training.stock import PaddingCollator, compute_one, load_stock_processor
@@ -77,6 +81,18 @@ def test_stock_recipe_and_ours_learn_the_same_tokens(tmp_path: Path) -> None:
     fed = shift_tokens_right(theirs["labels"], processor.tokenizer.pad_token_id, start)
     learned = theirs["labels"] != IGNORED
     assert ours["decoder_input_ids"][learned].tolist() == fed[learned].tolist()
+
+
+def test_the_operations_of_a_step_are_those_that_torch_counts() -> None:
+    config = WhisperConfig(
+        vocab_size=51_865, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=64, max_source_positions=200,
+        attn_implementation="eager",  # torch counts no operation of the CPU's fused attention
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config)
+    with FlopCounterMode(display=False) as counter:
+        model(input_features=torch.zeros(3, 80, 400), decoder_input_ids=torch.ones(3, 17, dtype=torch.long))
+    assert training_flops(config, windows=3, frames=400, tokens=17) == pytest.approx(3 * counter.get_total_flops())
 
 
 def write_silence(folder: Path) -> str:

@@ -23,6 +23,10 @@ CAPPED = "capped"
 
 
 def main(options: Options) -> None:
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        cards.split(",")[0] if options.device == "cuda" else ""
+    )  # one card for all ways
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -35,8 +39,6 @@ def main(options: Options) -> None:
         raise UserError("the picture needs matplotlib: pip install 'whisper-train[benchmark]'") from error
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     quiet_libraries(None)
-    if options.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     directories = find_directories(read_environment())
     make_directory(directories.cache, named_by="CACHE_DIR")
     output = make_directory(options.output or directories.logs / "benchmark-training", named_by="--output")

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import socket
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -91,13 +92,10 @@ def start_one_rank() -> None:
     """DeepSpeed wants a process group, also of one; torchrun makes it for a job."""
     from whisper_train.training.rank import start_deepspeed
 
-    os.environ |= {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29511",
-    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address, port = free.getsockname()
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
     if torch.cuda.is_available():
         torch.cuda.set_device(0)
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

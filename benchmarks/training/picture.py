@@ -89,7 +89,7 @@ def bars(
     axes.set_yticks(range(len(values)), [results["ways"][name]["label"] for name in values])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.25 * widest)
+    axes.set_xlim(0, 1.3 * widest)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
 

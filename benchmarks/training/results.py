@@ -49,6 +49,7 @@ def summarize(
             "windows_an_update": specs[name].global_batch,
             "first_update_after_seconds": process.slices[0]["since_start_seconds"],
             "phases_ended_at_seconds": process.slices[0]["phases_ended_at"],
+            "data_prepared_in_seconds": data_seconds(process.slices[0]["phases_ended_at"]),
             **{rate: spread([each[rate] for each in steady]) for rate in RATES},
             "flops_utilization": spread(
                 [each["flops_per_second"] / ceiling["matmul_tflops"] / 1e12 for each in steady]
@@ -88,6 +89,11 @@ def steady_slices(process: Process) -> list[dict[str, float]]:
             }
         )
     return found
+
+
+def data_seconds(phases: Mapping[str, float]) -> float:
+    """What computing the features or the audit took."""
+    return phases.get("features", phases.get("audit", 0.0)) - phases["imports"]
 
 
 def rate(process: Process) -> dict[str, Any]:

@@ -75,6 +75,7 @@ ROWS: list[tuple[str, Callable[[Figures, Figures | None], str]]] = [
     ("audio hours per hour", rated("audio_hours_per_hour", ".1f")),
     ("clips/s", rated("clips_per_second", ".2f")),
     ("first update after", first_update),
+    ("features or audit", lambda way, against: f"{way['data_prepared_in_seconds']:.1f} s"),
     ("windows an update", lambda way, against: str(way["windows_an_update"])),
     ("peak memory", bytes_of("peak_bytes", "peak_memory")),
     ("its loading processes", bytes_of("loading_bytes", None)),
