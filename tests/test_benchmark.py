@@ -126,7 +126,7 @@ def test_the_smallest_benchmark_writes_its_table_its_results_and_both_pictures(t
     features = material["training_clips"] * 80 * 3_000 * 4  # bytes that the stock recipe keeps
     assert ways["stock"]["disk_bytes"] > features
     assert ways["joined"]["disk_bytes"] < features / 20
-    assert results["capped"]["profile"] == "cpu"
+    assert results["capped"]["profile"] == "2x16gb"  # with DeepSpeed and its offload, on the CPU too
     assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (output / "training.svg").read_text(encoding="utf-8")
     assert list((tmp_path / "cache").glob("benchmark-*")) == []

@@ -81,7 +81,7 @@ def train_capped(options: Options, specs: dict[str, Any], folder: Path) -> dict[
 
     spec = replace(
         specs[next(way for way in reversed(options.ways) if way != "stock")],
-        profile=options.capped_profile if options.device == "cuda" else "cpu",
+        profile=options.capped_profile,
         own_layout=False,
         cap_gib=options.cap_gib if options.device == "cuda" else None,
     )

@@ -111,7 +111,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         action="store_true",
         help="also the last of --ways on a small card's profile",
     )
-    add("--capped-profile", default="2x16gb", help="that machine profile; on the CPU it is cpu")
+    add("--capped-profile", default="2x16gb", help="that machine profile")
     add("--cap-gib", type=float, default=16.0, help="GPU memory that it may use")
     add("--seed", type=int, default=42)
     add("--output", type=Path, help="folder of table, results.json and pictures; default: LOG_DIR/benchmark-training")

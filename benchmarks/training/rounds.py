@@ -17,6 +17,8 @@ from whisper_train.children import end_with_parent
 from whisper_train.errors import RunFailed
 
 LOG_LINES = 15  # of a process that failed
+LEAST_LEFT = 0.03  # of the wall time; less is not worth another slice
+SPARED = 0.95  # of the time for a slice is planned for, since updates are not equally long
 
 
 @dataclass(slots=True)
@@ -120,11 +122,14 @@ def alternate(
 
 
 def go_on(process: Process, seconds: float, slices: int, say: Callable[[str], None]) -> None:
-    """Trains until `seconds` are used up, in slices of about a round of the stock recipe, never beyond them."""
-    while (left := seconds - process.train_seconds) > 0:
+    """Trains until `seconds` are nearly used up, in slices of about a round of the stock recipe.
+
+    What goes beyond them counts for nothing, so a slice is a little shorter than the time for it.
+    """
+    while (left := seconds - process.train_seconds) > LEAST_LEFT * seconds:
         steady = process.slices[1:]
         per_update = sum(each["train_seconds"] for each in steady) / (process.updates - 1)
-        updates = int(min(left, seconds / slices) / per_update)
+        updates = int(SPARED * min(left, seconds / slices) / per_update)
         if updates == 0:
             break
         say(f"to equal wall time: {WAYS[process.way].label}: {describe(process, process.train(updates))}")
