@@ -71,7 +71,10 @@ def test_stock_recipe_and_ours_learn_the_same_tokens(tmp_path: Path) -> None:
     labels = Labels(processor.tokenizer, "transcribe", multilingual=True)
     silence = np.zeros(1_600, np.float32)
     ours = Collator(processor.tokenizer.pad_token_id)(
-        [{"waveform": silence, "tokens": labels(text, "de"), "unlearned": 0, "clips": 1} for text in texts]
+        [
+            {"waveform": silence, "tokens": labels(text, "de"), "unlearned": 0, "clips": 1, "audio_seconds": 0.1}
+            for text in texts
+        ]
     )
     stock = load_stock_processor(base, "de")
     start = stock.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from whisper_train.audio import SAMPLE_RATE, log_mel
+from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import IGNORED, ClipDataset, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.order import Draw
@@ -22,7 +22,10 @@ NORMALIZER = "whisper-basic"
 
 @torch.no_grad()
 def held_out_loss(model: Any, processor: Any, index_path: Path, precision: str) -> float:
-    """Mean cross entropy of the label tokens, every clip by itself in a window of 30 s, without time stamps."""
+    """Mean cross entropy of the label tokens, every clip by itself in a window of 30 s, without time stamps.
+
+    The features are transformers' own, which no way of training can have changed.
+    """
     extractor = processor.feature_extractor
     labels = Labels(processor.tokenizer, "transcribe", multilingual=True, hop_length=extractor.hop_length)
     clips = ClipDataset(Index(index_path, None), [None], labels, extractor.n_samples / SAMPLE_RATE)
@@ -33,12 +36,15 @@ def held_out_loss(model: Any, processor: Any, index_path: Path, precision: str) 
     half = torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     for start in range(0, len(clips), CLIPS_AT_ONCE):
         positions = range(start, min(start + CLIPS_AT_ONCE, len(clips)))
-        batch = collate([clips[Draw((position,))] for position in positions])
+        items = [clips[Draw((position,))] for position in positions]
+        batch = collate(items)
         assert "dropped" not in batch, batch["dropped"]
+        waveforms = [item["waveform"] for item in items]
+        features = extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
         wanted = batch["labels"].to(model.device)
         with half:
             logits = model(
-                input_features=log_mel(batch["waveforms"].to(model.device), extractor),
+                input_features=features.to(model.device),
                 decoder_input_ids=batch["decoder_input_ids"].to(model.device),
                 use_cache=False,
             ).logits

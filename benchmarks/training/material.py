@@ -60,7 +60,8 @@ class Material:
             return batch_clips
         index = Index(self.train_index, None)
         settings = Windows(**way.data["windows"])
-        grouping = group_clips(index, block_numbers(index), settings, MAX_WINDOW_SECONDS, MAX_LABEL_TOKENS, seed)
+        seconds = way.data.get("window_seconds", MAX_WINDOW_SECONDS)
+        grouping = group_clips(index, block_numbers(index), settings, seconds, MAX_LABEL_TOKENS, seed)
         return max(1, round(batch_clips * len(grouping) / len(index)))
 
     def facts(self) -> dict[str, Any]:
