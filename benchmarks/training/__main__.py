@@ -7,7 +7,6 @@ Writes table.md, results.json and a picture (PNG and SVG). What is measured and 
 """
 
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 from benchmarks.training.options import Options, parse
 from benchmarks.training.ways import WAYS
-from whisper_train.errors import FAILED, WRONG_INPUT, RunFailed, UserError
+from whisper_train.errors import UserError
+from whisper_train.exits import exits, unwinding_on_sigterm
 from whisper_train.paths import find_directories, make_directory, read_environment, write_json, write_text
 from whisper_train.run_log import print_line, quiet_libraries
 
@@ -105,9 +105,11 @@ def write(results: dict[str, Any], output: Path) -> None:
     print_line(f"\n{table}\n{output / 'results.json'}, {output / 'training.png'}, {output / 'training.svg'}")
 
 
-if __name__ == "__main__":
-    try:
+@exits
+def run() -> None:
+    with unwinding_on_sigterm():
         main(parse())
-    except (UserError, RunFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(WRONG_INPUT if isinstance(error, UserError) else FAILED)
+
+
+if __name__ == "__main__":
+    run()
