@@ -140,6 +140,8 @@ def test_shares_of_the_windows_get_timestamps_and_prompts(tmp_path: Path) -> Non
     assert all(draw.prompt == draw.positions[0] - 1 for draw in draws if draw.prompt != NO_CLIP)
     assert all(draw.timestamps and draw.cut == draw.positions[-1] + 1 for draw in draws if draw.cut != NO_CLIP)
     assert any(draw.timestamps and draw.cut == NO_CLIP for draw in draws), "some windows end in silence"
+    assert all(draw.timestamps and draw.tail == draw.positions[0] - 1 for draw in draws if draw.tail != NO_CLIP)
+    assert np.mean([draw.tail != NO_CLIP for draw in draws]) == pytest.approx(0.4, abs=0.05)
 
 
 def test_a_weight_counts_windows_and_each_time_is_told_from_the_others(tmp_path: Path) -> None:
@@ -196,6 +198,23 @@ def test_some_windows_begin_with_a_pause_as_decoding_goes_on_in_a_recording() ->
     starts = [join_clips([tone(1, 0.1)], None, 6.0, (0.5, 3.0), chance, lead=True).spans[0][0] for _ in range(100)]
     assert 30 < sum(start == 0 for start in starts) < 70
     assert max(starts) == 1.0, "OpenAI's decoding begins within a second"
+
+
+def test_some_windows_begin_in_the_end_of_the_clip_before_as_where_its_time_stamp_is_too_early() -> None:
+    chance, ahead = np.random.default_rng(0), tone(2, 0.2)
+    tails = []
+    for _ in range(100):
+        joined = join_clips([tone(1, 0.1)], None, 6.0, (0.3, 0.8), chance, lead=True, ahead=ahead)
+        start = round(joined.spans[0][0] * 16_000)
+        tail = int(np.flatnonzero(np.append(1, joined.waveform[:start]))[-1])
+        assert start <= 16_000, "the first time stamp that decoding may write is at most a second"
+        assert np.array_equal(joined.waveform[:tail], ahead[len(ahead) - tail :])
+        assert tail == 0 or start - tail >= 0.2 * 16_000, "then comes a pause, a little shorter where room is short"
+        tails.append(tail)
+    assert 35 <= tails.count(0) <= 65, "the others begin with their clip"
+    assert max(tails) <= 0.5 * 16_000
+    unheard = join_clips([tone(1, 0.1)], None, 6.0, (0.3, 0.8), chance, lead=False, ahead=ahead)
+    assert unheard.spans[0][0] == 0
 
 
 def test_the_clip_behind_is_cut_at_the_end_of_the_window() -> None:

@@ -67,11 +67,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """The clips that could be heard as one waveform with one label."""
         joined = join_clips(
             self.augmented(draw, heard),
-            self.behind(draw),
+            self.beside(draw, draw.cut),
             self.window_seconds,
             self.pause_seconds,
             np.random.default_rng([self.seed, draw.epoch, draw.repeat, draw.positions[0], JOINING]),
             lead=draw.timestamps,
+            ahead=self.beside(draw, draw.tail),
         )
         segments = [Segment(*span, row["text"]) for span, (_, row, _) in zip(joined.spans, heard, strict=True)]
         tokens, unlearned = self.labels.window(
@@ -103,18 +104,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
             spare -= len(waveforms[place]) / SAMPLE_RATE - seconds
         return waveforms
 
-    def behind(self, draw: Draw) -> Waveform | None:
-        """The clip that is cut off at the window's end; one that is unusable is named where it is learned itself."""
-        if draw.cut == NO_CLIP:
+    def beside(self, draw: Draw, position: int) -> Waveform | None:
+        """A clip before or behind the window; one that is unusable is named where it is learned itself."""
+        if position == NO_CLIP:
             return None
-        row = self.index[draw.cut]
+        row = self.index[position]
         try:
             waveform = self.read(row)
         except ValueError:
             return None
         if self.augmenter is None:
             return waveform
-        return self.augmenter(waveform, row["source"], draw.cut, epoch=draw.epoch, repeat=draw.repeat)
+        return self.augmenter(waveform, row["source"], position, epoch=draw.epoch, repeat=draw.repeat)
 
     def read(self, row: dict[str, Any]) -> Waveform:
         """The waveform of a clip; raises ValueError saying why it cannot be used."""

@@ -8,6 +8,7 @@ import numpy as np
 from whisper_train.audio import SAMPLE_RATE, Waveform
 
 LONGEST_LEAD_SECONDS = 1.0  # decoding never begins later than this in a window (max_initial_timestamp of OpenAI's)
+LONGEST_TAIL_SECONDS = 0.5  # of the clip before: by so much a model may write too early an end, and go on there
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +28,31 @@ def join_clips(
     chance: np.random.Generator,
     *,
     lead: bool,
+    ahead: Waveform | None = None,
 ) -> Joined:
     """Joins `waveforms`, which fit into the window, at drawn pauses, shorter ones where the window is full.
 
-    With `lead` some begin after a pause, as where sequential decoding goes on in a recording. `behind` follows them to
-    the end of the window; where it would fit as a whole it is left out, for its label would be incomplete.
+    With `lead` some begin after a pause, as where sequential decoding goes on in a recording, and before that pause
+    with the end of the clip `ahead`. `behind` follows them to the end of the window; where it would fit as a whole it
+    is left out, for its label would be incomplete.
     """
     window = round(window_seconds * SAMPLE_RATE)
     pauses = chance.uniform(*pause_seconds, len(waveforms) + 1) * SAMPLE_RATE
     first, between, last = pauses[:1], pauses[1:-1], float(pauses[-1])
+    tail = 0.0
     if not lead or chance.random() < 0.5:
         first = np.zeros(1)
+    elif ahead is not None:
+        tail = min(chance.uniform(0, LONGEST_TAIL_SECONDS) * SAMPLE_RATE, len(ahead))
     before = fit_pauses(
-        np.append(np.minimum(first, LONGEST_LEAD_SECONDS * SAMPLE_RATE), between),
+        np.append(np.minimum(first + tail, LONGEST_LEAD_SECONDS * SAMPLE_RATE), between),
         np.append(0.0, np.full(len(between), pause_seconds[0] * SAMPLE_RATE)),
         window - sum(map(len, waveforms)),
     )
     joined = np.zeros(window, np.float32)
+    if ahead is not None and tail:
+        heard = int(before[0] * tail / (float(first[0]) + tail))
+        joined[:heard] = ahead[len(ahead) - heard :]
     spans = []
     place = 0
     for pause, waveform in zip(before, waveforms, strict=True):

@@ -12,6 +12,7 @@ from whisper_train.errors import UserError
 from whisper_train.job_data import Windows
 
 CLIPS_PER_STRETCH = 1_000  # Parquet: row groups are shuffled, then windows within stretches of at least so many clips
+TAIL_SHARE = 0.8  # of the windows that begin after a pause: those that begin in the end of the clip before it
 CUT_SHARE = 0.8  # of the windows with time stamps: those that end within the clip that follows, where one does
 DRAWS = 1  # sets what is drawn for a window apart from the order
 
@@ -25,6 +26,7 @@ class Draw(NamedTuple):
     timestamps: bool = False
     prompt: int = NO_CLIP  # the clip before, whose text is given as a prompt
     cut: int = NO_CLIP  # the clip behind, heard up to the window's end
+    tail: int = NO_CLIP  # the clip before, whose end is heard where the window begins after a pause
 
 
 FILLER = Draw(())
@@ -82,13 +84,13 @@ class ClipOrder(Sampler[Draw]):
         chance = np.random.default_rng([self.seed, self.epoch])
         windows, repeats = self.chosen(chance)
         order = self.shuffled(windows, chance)
-        chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 3))
+        chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 4))
         for window, repeat, drawn in zip(windows[order], repeats[order], chances, strict=True):
             yield self.draw(int(window), int(repeat), drawn)
         yield from [FILLER] * (len(self) - len(order))
 
     def draw(self, window: int, repeat: int, drawn: np.ndarray) -> Draw:
-        """The window as this epoch shows it; `drawn` are three numbers between 0 and 1."""
+        """The window as this epoch shows it; `drawn` are four numbers between 0 and 1."""
         grouping, settings = self.grouping, self.settings
         start, stop = grouping.starts[window : window + 2]
         positions = tuple(grouping.clips[start:stop].tolist())
@@ -97,7 +99,8 @@ class ClipOrder(Sampler[Draw]):
         timestamps = bool(drawn[0] < settings.timestamps)
         prompt = int(grouping.before[window]) if drawn[1] < settings.prompts else NO_CLIP
         cut = int(grouping.behind[window]) if timestamps and drawn[2] < CUT_SHARE else NO_CLIP
-        return Draw(positions, self.epoch, repeat, timestamps, prompt, cut)
+        tail = int(grouping.before[window]) if timestamps and drawn[3] < TAIL_SHARE else NO_CLIP
+        return Draw(positions, self.epoch, repeat, timestamps, prompt, cut, tail)
 
     def chosen(self, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The windows of this epoch, in the order of the index, as often as their source's weight says.
