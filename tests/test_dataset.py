@@ -46,7 +46,7 @@ def batch_of(tokenizer: Any, *texts: str, language: str = "de") -> dict[str, Any
 
 
 def item_of(tokens: list[int]) -> dict[str, Any]:
-    return {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": 0, "clips": 1}
+    return {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": 0, "clips": 1, "audio_seconds": 0.01}
 
 
 def shown(order: ClipOrder) -> list[int]:
