@@ -68,9 +68,7 @@ def test_loss_and_gradients_are_those_of_all_logits(dtype: torch.dtype, rounding
     assert gradients.keys() == all_gradients.keys()
     for name, gradient in all_gradients.items():
         scale = float(gradient.abs().max())
-        torch.testing.assert_close(
-            gradients[name], gradient, rtol=0, atol=rounding * scale
-        )
+        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=rounding * scale)
 
 
 def test_windows_without_any_label_leave_gradients_of_zero() -> None:

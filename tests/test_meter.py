@@ -25,7 +25,8 @@ def make_meter(earlier: Work | None = None) -> Meter:
 def test_a_batch_counts_its_clips_audio_padding_and_operations() -> None:
     meter = make_meter()
     meter.count(BATCH)
-    work = meter.take(alone, 1, CPU)
+    meter.settle(alone, 1, CPU)
+    work = meter.total
     assert (work.clips, work.audio_seconds, work.window_seconds) == (3, 15.0, 60.0)
     assert (work.label_tokens, work.label_positions, work.flops) == (30, 40, 2e9)
     assert work.possible_flops == pytest.approx(1e12 * work.seconds)
@@ -59,16 +60,20 @@ def test_evaluations_and_checkpoints_are_left_out_and_waiting_is_seen() -> None:
 
     assert list(meter.waiting(iter([BATCH, BATCH]))) == [BATCH, BATCH]
     assert next(meter.waiting(iter(slow, None))) is BATCH
-    work = meter.take(alone, 1, CPU)
+    meter.settle(alone, 1, CPU)
+    work = meter.total
     assert 0.05 <= work.waiting_seconds <= work.seconds < 0.2
 
 
-def test_what_is_taken_is_gone_and_the_total_goes_on() -> None:
+def test_a_report_is_of_what_came_since_the_last_one_and_the_total_goes_on() -> None:
     meter = make_meter(earlier=Work(clips=100, seconds=50.0))
     meter.count(BATCH)
-    meter.take(alone, 1, CPU)
-    assert meter.take(alone, 1, CPU).clips == 0
-    assert meter.total.clips == 103
+    meter.settle(alone, 1, CPU)
+    meter.count(BATCH)
+    meter.settle(alone, 1, CPU)
+    assert meter.report()["padding_share"] == 0.75
+    assert meter.report()["clips_per_second"] == 0
+    assert meter.total.clips == 106
     assert meter.total.seconds >= 50.0
     again = Work(**meter.total.report()["totals"])
     assert again == meter.total, "what run.json holds is all that a resumed run needs"
@@ -78,7 +83,8 @@ def test_ranks_are_summed_and_their_times_are_not() -> None:
     meter = make_meter()
     meter.count(BATCH)
     time.sleep(0.01)
-    work = meter.take(lambda tensor: 2 * tensor, 2, CPU)
+    meter.settle(lambda tensor: 2 * tensor, 2, CPU)
+    work = meter.total
     assert work.clips == 6
     assert work.possible_flops == pytest.approx(2e12 * work.seconds)
     assert work.clips / work.seconds == pytest.approx(work.figures()["clips_per_second"], rel=1e-3)

@@ -164,7 +164,7 @@ class ProgressCallback(TrainerCallback):
 
 
 class ThroughputCallback(TrainerCallback):
-    """Measures from the first step on, and leaves the totals in run.json with every checkpoint and at the end."""
+    """Measures from the first step on, and leaves the totals in run.json with every checkpoint, the last among them."""
 
     def __init__(self, meter: Meter, folder: RunFolder) -> None:
         self.meter = meter
@@ -177,9 +177,6 @@ class ThroughputCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.folder.update(throughput=self.meter.total.report())
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.on_save(args, state, control)
 
 
 class TensorBoardCallback(TrainerCallback):

@@ -45,7 +45,7 @@ class Work:
 
 
 class Meter:
-    """Sums the work of this rank; `take` brings together that of all ranks. `total` goes on from `earlier` sessions.
+    """Sums the work of this rank; `settle` adds that of all ranks to `total`, which goes on from `earlier` sessions.
 
     `flops` says what training on a batch computes; each of its windows is `window_seconds` long for the encoder.
     """
@@ -55,7 +55,8 @@ class Meter:
         self.window_seconds = window_seconds
         self.flops = flops
         self.rate = 0.0  # operations a second that this rank's device could do
-        self.since_taken = Work()
+        self.unsettled = Work()  # of this rank
+        self.unreported = Work()  # of all ranks
         self.clock = 0.0
 
     def start(self, rate: float) -> None:
@@ -64,7 +65,7 @@ class Meter:
         self.clock = time.perf_counter()
 
     def count(self, batch: Counts) -> None:
-        self.since_taken += Work(
+        self.unsettled += Work(
             clips=batch.clips,
             audio_seconds=batch.audio_seconds,
             window_seconds=batch.windows * self.window_seconds,
@@ -82,7 +83,7 @@ class Meter:
             except StopIteration:
                 return
             finally:
-                self.since_taken += Work(waiting_seconds=time.perf_counter() - started)
+                self.unsettled += Work(waiting_seconds=time.perf_counter() - started)
             yield batch
 
     @contextmanager
@@ -94,15 +95,19 @@ class Meter:
         finally:
             self.clock += time.perf_counter() - started
 
-    def take(self, reduce: Callable[[torch.Tensor], torch.Tensor], ranks: int, device: torch.device) -> Work:
-        """The work of all ranks since it was taken last; every rank must call this. `reduce` sums over the ranks."""
+    def settle(self, reduce: Callable[[torch.Tensor], torch.Tensor], ranks: int, device: torch.device) -> None:
+        """Adds up what all ranks have done until now; every rank must call this. `reduce` sums over the ranks."""
         seconds = time.perf_counter() - self.clock
-        mine = self.since_taken + Work(seconds=seconds, possible_flops=self.rate * seconds)
-        self.since_taken, self.clock = Work(), self.clock + seconds
+        mine = self.unsettled + Work(seconds=seconds, possible_flops=self.rate * seconds)
+        self.unsettled, self.clock = Work(), self.clock + seconds
         summed = reduce(torch.tensor(astuple(mine), dtype=torch.float64, device=device)).tolist()
         work = {field.name: value for field, value in zip(fields(Work), summed, strict=True)}
         for name in ("seconds", "waiting_seconds"):
             work[name] /= ranks
-        taken = Work(**work)
-        self.total += taken
-        return taken
+        self.total += Work(**work)
+        self.unreported += Work(**work)
+
+    def report(self) -> dict[str, float]:
+        """The figures of what was settled since the last report."""
+        figures, self.unreported = self.unreported.figures(), Work()
+        return figures

@@ -128,14 +128,16 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds what the steps since the last log took in and cost, on all ranks."""
-        if "loss" in logs or "train_runtime" in logs:
-            work = self.meter.take(self.accelerator.reduce, self.args.world_size, self.args.device)
         if "loss" in logs:
-            logs.update(work.figures())
+            self.settle()
+            logs.update(self.meter.report())
             mine = torch.tensor([self.heard, self.dropped], device=self.args.device)
             heard, dropped = self.accelerator.reduce(mine).tolist()
             self.check_dropped(heard + dropped, dropped)
         super().log(logs, start_time)
+
+    def settle(self) -> None:
+        self.meter.settle(self.accelerator.reduce, self.args.world_size, self.args.device)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Transcribes the first eval set by generation; reports eval_wer, eval_cer and eval_loss."""
@@ -160,7 +162,8 @@ class WhisperTrainer(Seq2SeqTrainer):
         return str(folder / INCOMPLETE if self.writing_checkpoint else folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Writes a checkpoint, which is no training either."""
+        """Writes a checkpoint, which is no training, with all that was trained until then in the totals."""
+        self.settle()
         with self.meter.paused():
             self.write_checkpoint(model, trial)
 
