@@ -19,7 +19,7 @@ SIZES: dict[str, Any] = {"d_model": 64, "encoder_layers": 3, "decoder_layers": 2
 def counted(model: Any, windows: int, width: int, positions: int) -> int:
     """The operations of a training step, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
-        model(**make_batch(windows, width, frames=2 * positions, words=500)).logits.sum().backward()
+        model(**make_batch(windows, width, frames=2 * positions)).logits.sum().backward()
     return int(counter.get_total_flops())
 
 

@@ -21,7 +21,7 @@ def make_whisper(words: int = WHISPER_WORDS, **changes: Any) -> Any:
         return WhisperForConditionalGeneration(WhisperConfig(**{**sizes, **tokens, **changes})).train()
 
 
-def make_batch(windows: int = 3, tokens: int = 8, frames: int = 2 * POSITIONS, words: int = 2_000) -> dict[str, Any]:
+def make_batch(windows: int = 3, tokens: int = 8, frames: int = 2 * POSITIONS, words: int = 500) -> dict[str, Any]:
     """Features and decoder input of shapes (windows, 80, frames) and (windows, tokens), always the same."""
     chance = torch.Generator().manual_seed(1)
     features = torch.randn(windows, 80, frames, generator=chance)
