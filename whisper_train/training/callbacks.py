@@ -152,8 +152,8 @@ class ProgressCallback(TrainerCallback):
             left = spent / max(done - self.first_step, 1) * (total - done)
             self.say(
                 f"step {done:,}/{total:,}  loss {logs['loss']:.4f}  grad {logs.get('grad_norm', 0):.2f}"
-                f"  lr {logs['learning_rate']:.2e}  {logs['clips_per_second']:.1f} clips/s"
-                f"  {logs['audio_hours_per_hour']:.1f} audio h/h  padding {logs['padding_share']:.0%}"
+                f"  lr {logs['learning_rate']:.2e}  {rate(logs['clips_per_second'])} clips/s"
+                f"  {rate(logs['audio_hours_per_hour'])} audio h/h  pad {logs['padding_share']:.0%}"
                 f"  wait {logs['data_wait_share']:.0%}  mfu {logs['model_flops_utilization']:.0%}"
                 f"  {duration(left)} left"
             )
@@ -161,6 +161,11 @@ class ProgressCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def rate(value: float) -> str:
+    """Three digits or so: 0.4, 41.6, 416, 4,162."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 class ThroughputCallback(TrainerCallback):
