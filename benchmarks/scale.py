@@ -6,7 +6,7 @@ Clips of 50 ms and a Whisper of a few thousand weights, so that next to all of t
 
 1. Clips per second with CLIPS in the manifest, against 1 % of them: rounds of STEPS steps, one after the other in turn.
 2. From the start of the program to the first step of a new run, and to the next one of a run resumed at step 10, and at
-   step 100,000 of an epoch with 125 % of that; its checkpoint is the one of step 10 under another number.
+   step CLIPS, within an epoch of a quarter more; its checkpoint is the one of step 10 under another number.
 
 Every run is a process of its own, as users start it. Everything lies in a temporary folder.
 """
@@ -28,8 +28,8 @@ import soundfile
 import yaml
 
 BATCH = 32
-LATE_STEP = 100_000
 EARLY_STEP = 10
+EPOCH = 1.25  # its steps, for each step that the late run has behind it
 
 
 def write_corpus(folder: Path, clips: int) -> None:
@@ -107,15 +107,14 @@ def measure_clips(base: Path, steps: int, rounds: int) -> dict[str, list[float]]
 
 def measure_starts(base: Path, clips: int, rounds: int) -> dict[str, list[float]]:
     """Seconds to the first step: of a new run whose data are known, and of runs resumed early and late."""
-    steps = 1.25 * LATE_STEP
-    job = write_job(base, "starts", "all.jsonl", weight=round(steps * BATCH / clips, 2))
+    job = write_job(base, "starts", "all.jsonl", weight=EPOCH * BATCH)
     folder = base / "models" / job.stem
     train(job, EARLY_STEP, logging_steps=1)
     kept = base / "kept"
     folder.rename(kept)
     seconds: dict[str, list[float]] = {"new": [], "early": [], "late": []}
     for _ in range(rounds):
-        for name, step in (("new", 0), ("early", EARLY_STEP), ("late", LATE_STEP)):
+        for name, step in (("new", 0), ("early", EARLY_STEP), ("late", clips)):
             shutil.copytree(kept, folder)
             number_checkpoint(folder / "checkpoints", step)
             seconds[name].append(train(job, step + 2, logging_steps=1, until=step + 1))
@@ -150,9 +149,9 @@ def main(clips: int = 100_000, steps: int = 300, rounds: int = 3) -> None:
         seconds = measure_starts(base, clips, rounds)
         print(f"seconds to the first step of a new run:  {spread(seconds['new'])}")
         print(f"seconds to step {EARLY_STEP + 1:,}, resumed:  {spread(seconds['early'])}")
-        print(f"seconds to step {LATE_STEP + 1:,}, resumed:  {spread(seconds['late'])}")
+        print(f"seconds to step {clips + 1:,}, resumed:  {spread(seconds['late'])}")
         later = [late - early for early, late in zip(seconds["early"], seconds["late"], strict=True)]
-        print(f"seconds later at step {LATE_STEP:,}, round by round:  {spread(later)}", flush=True)
+        print(f"seconds later at step {clips:,}, round by round:  {spread(later)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """
     size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
     generator = torch.Generator(device).manual_seed(0)
-    left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
+    left, right = (torch.randn(size, size, dtype=dtype, device=device, generator=generator) for _ in range(2))
     product = torch.empty_like(left)
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     torch.mm(left, right, out=product)
