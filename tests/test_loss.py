@@ -1,5 +1,6 @@
 """The loss is the mean over the label tokens of the global batch, whatever the layout."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import run, write_job
+from tests.tiny import TRAIN_CLIPS, run, write_job
 from tests.whisper import WHISPER_WORDS, make_batch, make_whisper
 from whisper_train.data.dataset import IGNORED
 from whisper_train.training.loss import LARGE_VOCABULARY, is_deferred, make_loss, token_mean_loss
@@ -185,6 +186,8 @@ def test_loss_and_gradient_norm_are_those_of_one_rank_in_every_layout(
         log = (tmp_path / "logs" / f"layout-{number}" / "training.log").read_text()
         found = re.findall(r"step \d+/6  loss (\S+)  grad (\S+)", log)
         assert len(found) == 6, log
+        facts = json.loads((tmp_path / "models" / f"layout-{number}" / "run.json").read_text())
+        assert facts["throughput"]["totals"]["clips"] == TRAIN_CLIPS, "of all ranks, each once"
         curves[name] = torch.tensor([[float(loss), float(norm)] for loss, norm in found])
     reference = curves["1 rank, 8"]
     for name, curve in curves.items():

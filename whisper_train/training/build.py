@@ -74,17 +74,13 @@ def build_trainer(
         max_tokens=max_tokens,
     )
 
-    # 3. what a step computes
+    # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
-    hop_length = processor.feature_extractor.hop_length
-    positions = count_positions(window_seconds, hop_length)
+    positions = count_positions(window_seconds, processor.feature_extractor.hop_length)
     if job.data.window_seconds:
         see_positions(model, positions)
     loss = make_loss(model, args.label_smoothing_factor, compute_dtype(args))
-    flops = StepFlops(model.config, positions, count_passes(model), labels_only=is_deferred(model))
-    meter = Meter(earlier_work(plan), count_samples(positions, hop_length) / SAMPLE_RATE, flops)
-
-    # 4. trainer
+    meter = make_meter(plan, model, positions, processor.feature_extractor.hop_length)
     stop = StopCallback(request)
     decoding = make_decoding(job, workers=args.dataloader_num_workers)
     trainer = WhisperTrainer(
@@ -115,10 +111,12 @@ def build_trainer(
     return trainer, stop
 
 
-def earlier_work(plan: RunPlan) -> Work:
-    """What earlier sessions of a resumed run have trained on, up to its checkpoint."""
+def make_meter(plan: RunPlan, model: Any, positions: int, hop_length: int) -> Meter:
+    """Measures windows of `positions`; goes on from what earlier sessions of a resumed run have trained on."""
     throughput = plan.folder.read().get("throughput") if plan.checkpoint else None
-    return Work(**throughput["totals"]) if throughput else Work()
+    earlier = Work(**throughput["totals"]) if throughput else Work()
+    flops = StepFlops(model.config, positions, count_passes(model), labels_only=is_deferred(model))
+    return Meter(earlier, count_samples(positions, hop_length) / SAMPLE_RATE, flops)
 
 
 def other_callbacks(
