@@ -52,6 +52,12 @@ def prepare(
     config = load_config(base, revision=job.base_revision)
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
     check_parts(job.model.freeze, config)
+    whole_window = processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate
+    if job.data.window_seconds and job.data.window_seconds > whole_window:
+        raise UserError(
+            f"data.window_seconds: {job.data.window_seconds:g}: the base's window has {whole_window:g} s; lower it, or"
+            " leave it out"
+        )
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     inputs = learning_inputs(job, directories)
@@ -65,7 +71,7 @@ def prepare(
             len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END
         ),
         max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
-        window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
+        window_seconds=whole_window,
         say=say,
     )
     note_replay(job, folder, directories.cache, say)

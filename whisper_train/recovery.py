@@ -90,7 +90,7 @@ def what_helps(plan: RunPlan) -> str:
     kept = f"this run can go on with --set {' or --set '.join(keeping)}; " if keeping else ""
     return (
         f"{kept}another run (--set name={plan.job.name}-2) can have model.lora, model.freeze, a smaller"
-        " data.max_seconds or a smaller base; whisper-train plan tells what fits"
+        " data.window_seconds or a smaller base; whisper-train plan tells what fits"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.modeling_outputs import BaseModelOutput
 
-from whisper_train.audio import SAMPLE_RATE, log_mel
+from whisper_train.audio import SAMPLE_RATE, LogMel
 from whisper_train.data.dataset import shielded
 from whisper_train.evaluation.passages import Passages
 from whisper_train.evaluation.words import join_texts
@@ -131,7 +131,7 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
     waveforms = torch.zeros(len(batch), max(lengths))
     for row, item in enumerate(batch):
         waveforms[row, : lengths[row]] = torch.from_numpy(item["waveform"])
-    features = log_mel(waveforms.to(device), extractor).to(dtype)
+    features = LogMel(extractor, device)(waveforms.to(device)).to(dtype)
     options: dict[str, Any] = {"num_beams": decoding.beams, "max_length": decoding.max_length}
     options = {key: value for key, value in options.items() if value is not None}
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %

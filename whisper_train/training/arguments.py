@@ -88,6 +88,13 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
     return arguments
 
 
+def compute_dtype(arguments: Any) -> Any:
+    """The torch type that matrices are multiplied in."""
+    import torch
+
+    return torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else torch.float32
+
+
 def check_buildable(arguments: Any) -> None:
     """Tries what the trainer builds only after the data are read; raises UserError naming the key at fault."""
     import torch
