@@ -110,7 +110,7 @@ def test_one_clip_that_does_not_fit_ends_the_run_with_what_helps(place: Path) ->
     plan = replace(plan, deepspeed={"zero_optimization": {"stage": 2}})
     with pytest.raises(RunFailed, match="step 1,003 does not fit into memory with one clip at a time") as caught:
         halved(plan, 1003, lambda line: None)
-    for way_out in ("gradient_checkpointing=true", "deepspeed=zero2-offload", "model.lora", "data.max_seconds"):
+    for way_out in ("gradient_checkpointing=true", "deepspeed=zero2-offload", "model.lora", "data.window_seconds"):
         assert way_out in str(caught.value)
     with_both = make_plan(place, per_device=1, accumulation=8, gradient_checkpointing=True)
     with pytest.raises(RunFailed) as caught:

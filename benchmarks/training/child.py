@@ -54,7 +54,8 @@ def main(spec_file: Path, folder: Path) -> None:
     wer = None
     if slices.wer_clips:
         model = running.trainer.model
-        wer = held_out_wer(model, slices.processor, spec.held_out_index, slices.wer_clips, spec.precision)
+        with running.whole_window():
+            wer = held_out_wer(model, slices.processor, spec.held_out_index, slices.wer_clips, spec.precision)
     channel.tell(disk_bytes=disk_bytes(folder), wer=wer)
 
 

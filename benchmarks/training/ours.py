@@ -22,6 +22,7 @@ from whisper_train.run_log import open_log
 from whisper_train.runner import resolve
 from whisper_train.training.build import build_trainer
 from whisper_train.training.callbacks import StopRequest
+from whisper_train.training.window import whole_window
 
 LOADING_PROCESSES = {"cpu": 1, "cuda": 8}
 
@@ -85,7 +86,11 @@ def build(spec: Spec, folder: Path) -> Running:
     if plan.deepspeed is not None:
         start_one_rank()
     trainer, _ = build_trainer(plan, StopRequest(), say)
-    return Running(trainer, Shown(trainer.order, trainer.train_dataset.index.column("seconds")))
+    return Running(
+        trainer,
+        Shown(trainer.order, trainer.train_dataset.index.column("seconds")),
+        lambda: whole_window(trainer.model, trainer.window_positions),
+    )
 
 
 def start_one_rank() -> None:

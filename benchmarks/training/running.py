@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,3 +67,4 @@ class Running:
 
     trainer: Any
     seen: Callable[[int], Seen]
+    whole_window: Callable[[], AbstractContextManager[None]] = nullcontext  # within it the encoder hears all of 30 s

@@ -89,7 +89,8 @@ class Slices(TrainerCallback):
             facts |= {"since_start_seconds": now - self.started, "phases_ended_at": phases}
         self.processor = self.processor or load_processor(str(self.spec.base))
         model = self.running.trainer.model
-        loss = held_out_loss(model, self.processor, self.spec.held_out_index, self.spec.precision)
+        with self.running.whole_window():
+            loss = held_out_loss(model, self.processor, self.spec.held_out_index, self.spec.precision)
         if self.spec.device == "cuda":
             torch.cuda.empty_cache()  # the next way needs the room
         forget_peak()
