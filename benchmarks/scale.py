@@ -82,7 +82,8 @@ def train(job: Path, max_steps: int, *, logging_steps: int, until: int | None = 
             if until is not None and seconds is None and re.match(rf"step {until:,}/", line):
                 seconds = time.perf_counter() - started
                 process.terminate()  # it saves a checkpoint and leaves
-    if process.returncode not in (0, LEFT) or (until is not None and seconds is None):
+    anew = until is not None and until > 1 and not any("resuming from checkpoint" in line for line in said)
+    if process.returncode not in (0, LEFT) or (until is not None and seconds is None) or anew:
         raise SystemExit(f"{' '.join(command)}: ended with {process.returncode}:\n{''.join(said)}")
     return time.perf_counter() - started if seconds is None else seconds
 
@@ -133,8 +134,11 @@ def number_checkpoint(checkpoints: Path, step: int) -> None:
     if step == 0:
         shutil.rmtree(checkpoint)
         return
-    state = json.loads((checkpoint / "trainer_state.json").read_text())
-    (checkpoint / "trainer_state.json").write_text(json.dumps({**state, "global_step": step}))
+    state, complete = checkpoint / "trainer_state.json", checkpoint / "complete.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "global_step": step}))
+    facts = json.loads(complete.read_text())
+    facts["files"][state.name] = state.stat().st_size
+    complete.write_text(json.dumps(facts))
     checkpoint.rename(checkpoints / f"checkpoint-{step}")
 
 
