@@ -1,0 +1,122 @@
+"""Bytes of weights, gradients and optimizer on each card and in RAM, by the rules of torch and of DeepSpeed.
+
+DeepSpeed's rules were read in deepspeed 0.19.8, runtime/zero/stage_1_and_2.py; the names in the comments are its own.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from whisper_train.planning.trace import Traced
+
+FP32 = 4  # bytes
+DEFAULT_BUCKET = 5e8  # parameters: deepspeed, runtime/zero/config.py
+BLOCK = 256  # values of an 8-bit or 4-bit state that share a float32 scale: bitsandbytes, torchao
+
+# Bytes of optimizer state for each trained parameter.
+ADAM = 2 * FP32
+STATE_BYTES = {
+    "adamw_torch_8bit": 2 * (1 + FP32 / BLOCK),
+    "adamw_torch_4bit": 2 * (0.5 + FP32 / 128),
+    "adamw_bnb_8bit": 2 * (1 + FP32 / BLOCK),
+    "adamw_8bit": 2 * (1 + FP32 / BLOCK),
+    "paged_adamw_8bit": 2 * (1 + FP32 / BLOCK),
+    "ademamix_8bit": 3 * (1 + FP32 / BLOCK),
+    "ademamix": 3 * FP32,
+    "lion_8bit": 1 + FP32 / BLOCK,
+    "lion_32bit": FP32,
+    "sgd": 0,
+    "adagrad": FP32,
+    "rmsprop": FP32,
+    "adafactor": 0.02,  # a row and a column for each matrix
+}
+# Optimizers of torch that make a tensor of their whole step beside the states; the fused one, our default, makes none.
+FOREACH = {"adamw_torch", "sgd", "adagrad", "rmsprop"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class States:
+    """Bytes of one rank: what always stands, and what comes on top in a micro-step and in the optimizer's step."""
+
+    weights: int
+    optimizer: int
+    gradients: int  # in a micro-step
+    buffers: int  # in a micro-step
+    step_gradients: int
+    step_buffers: int
+    host: int = 0  # in RAM instead: what DeepSpeed offloads
+
+
+def state_bytes(optimizer: str) -> float:
+    """Bytes of state a parameter; an optimizer that is not in the table counts as Adam in float32."""
+    return STATE_BYTES.get(optimizer, ADAM)
+
+
+def plain_states(traced: Traced, optimizer: str, *, ranks: int) -> States:
+    """Without DeepSpeed: weights, gradients and states in float32 on every rank.
+
+    With several ranks DistributedDataParallel has a second copy of the gradients, its buckets (torch.nn.parallel:
+    gradient_as_bucket_view is off).
+    """
+    gradients = FP32 * traced.trained
+    copies = gradients if ranks > 1 else 0
+    return States(
+        weights=traced.weights,
+        optimizer=round(state_bytes(optimizer) * traced.trained),
+        gradients=traced.gradients,
+        buffers=copies,
+        step_gradients=gradients,
+        step_buffers=copies + (gradients if optimizer in FOREACH else 0),
+    )
+
+
+def zero2_states(
+    traced: Traced, optimizer: str, settings: dict[str, Any], *, held: int, ranks: int, accumulation: int, card: bool
+) -> States:
+    """With DeepSpeed's ZeRO-2, whose `settings` are those of its file; weights take `held` bytes a parameter.
+
+    On a `card` buffers take what was asked for; on a processor what is written to, no more than there are gradients.
+    """
+    zero = settings.get("zero_optimization", {})
+    share = -(-traced.trained // ranks)  # partition_size
+    bucket = int(float(zero.get("reduce_bucket_size", DEFAULT_BUCKET)))
+    buffers = 2 if zero.get("overlap_comm") else 1  # setup_buckets: double buffers
+    if not card:
+        bucket, buffers = min(bucket, traced.trained), min(buffers, -(-traced.trained // bucket))
+    filled = min(bucket, traced.trained)
+    buckets = held * (bucket * buffers + filled)  # and the flat copy that is reduced: allreduce_bucket
+    if traced.largest > bucket:
+        buckets += 2 * held * traced.largest  # extra_large_param_to_reduce, and its flat copy
+    if zero.get("offload_optimizer", {}).get("device") == "cpu":
+        return offloaded(traced, optimizer, held, share, buckets, several=accumulation > 1)
+    wide = settings.get("data_types", {}).get("grad_accum_dtype") == "fp32" and held < FP32
+    if wide:  # _use_compact_grad_partition_buffer: one flat tensor, summed in place, and used by the step as it is
+        gradients = step = FP32 * share
+    else:
+        # grads_in_partition of this micro-step, beside the sum of those before (all_grad_tensors)
+        gradients = held * share * (2 if accumulation > 1 else 1)
+        # averaged_gradients, their flat copy, and for bf16 the float32 one that the optimizer gets
+        step = 2 * held * share + (FP32 * share if held < FP32 else 0)
+    return States(
+        weights=traced.weights,
+        optimizer=FP32 * share + round(state_bytes(optimizer) * share),  # single_partition_of_fp32_groups: the master
+        gradients=gradients,
+        buffers=buckets,
+        step_gradients=step,
+        step_buffers=FP32 * share if optimizer in FOREACH else 0,
+    )
+
+
+def offloaded(traced: Traced, optimizer: str, held: int, share: int, buckets: int, *, several: bool) -> States:
+    """ZeRO-2 with offload_optimizer: master, states and float32 gradients of a rank's share are in RAM."""
+    in_ram = share * (FP32 + FP32 + held)  # master, its gradient, param_buffer_of_bit16_for_cpu_offload_groups
+    in_ram += round(state_bytes(optimizer) * share) + held * traced.largest  # temp_grad_buffer_for_cpu_offload
+    in_ram += held * share if several else 0  # accumulated_grads_in_cpu
+    return States(
+        weights=traced.weights,
+        optimizer=0,
+        gradients=0,
+        buffers=buckets + held * traced.largest,  # temp_grad_buffer_for_gpu_offload
+        step_gradients=0,
+        step_buffers=0,
+        host=in_ram,
+    )
