@@ -118,7 +118,7 @@ def test_offers_follow_from_job_and_machine(vast: VastServer, run_cli: RunCli) -
     assert order == ["8", "7"]
     asked = vast.asked("POST", "/api/v0/bundles/")[-1].body
     assert asked["num_gpus"] == {"eq": "1"}
-    assert asked["gpu_ram"] == {"gte": 15_500.0}
+    assert asked["gpu_ram"] == {"gte": 16_000.0}
     assert asked["cuda_max_good"] == {"gte": "13.0"}
     assert asked["compute_cap"] == {"gte": "800"}
     assert asked["disk_space"] == {"gte": "60"}

@@ -1,9 +1,7 @@
 """Memory of a training, by part: on each card, or in RAM where a processor trains."""
 
-import os
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from whisper_train.job import Job
@@ -11,6 +9,7 @@ from whisper_train.machine import Layout
 from whisper_train.planning.bases import Dimensions
 from whisper_train.planning.states import FP32, States, plain_states, zero2_states
 from whisper_train.planning.trace import Traced, trace_step
+from whisper_train.resident import resident_bytes
 
 # What CUDA's context, NCCL, the libraries' workspaces and the allocator's gaps take of a card beside tensors.
 # Assumed: no GPU of ours has measured it yet.
@@ -68,6 +67,7 @@ class Memory:
 
 def estimate(setup: Setup, done: dict[Any, Traced] | None = None) -> tuple[Memory, Traced]:
     """The memory of a training, and what was traced for it; `done` remembers traces among setups of the same job."""
+    own_process()
     traced = trace(setup, done)
     ranks, zero = setup.layout.ranks, setup.deepspeed is not None
     if zero:
@@ -119,9 +119,8 @@ def host_bytes(setup: Setup, traced: Traced, states: States, memory: Memory) -> 
 
 @cache
 def own_process() -> int:
-    """Resident bytes of this process, which has loaded what a rank loads, and no tensor."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Resident bytes of this process, which has loaded what a rank loads; first asked before there are tensors."""
+    return resident_bytes()
 
 
 def trace(setup: Setup, done: dict[Any, Traced] | None = None) -> Traced:

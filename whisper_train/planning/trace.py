@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,8 +22,8 @@ from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.job import Job
 from whisper_train.machine import Layout
 from whisper_train.model import shape_for_training
+from whisper_train.planning.stand_in import Noise, UnmovedTrainer, stand_in_trainer
 from whisper_train.training.arguments import make_arguments
-from whisper_train.training.trainer import WhisperTrainer
 
 COUNTED_TOKENS = 100  # of the global batch: any number, it only divides the loss
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.bfloat16, "fp32": torch.float32}  # fp16 is refused without a GPU
@@ -109,13 +108,6 @@ def trace_step(
         )
 
 
-class UnmovedTrainer(WhisperTrainer):
-    """Leaves the model where it is: fake tensors lie nowhere, and torch refuses to move them as parameters."""
-
-    def _move_model_to_device(self, model: Any, device: Any) -> None:
-        return None
-
-
 def build_empty(config: Any, job: Job, held: torch.dtype) -> Any:
     """The model that `job` trains, on torch's device without memory, its weights of type `held`."""
     from transformers import WhisperForConditionalGeneration
@@ -150,7 +142,7 @@ def micro_step(trainer: Any, extractor: Any, windows: int, seconds: float, token
 
 
 @contextmanager
-def prepared_trainer(model: Any, job: Job, layout: Layout, precision: str) -> Iterator[WhisperTrainer]:
+def prepared_trainer(model: Any, job: Job, layout: Layout, precision: str) -> Iterator[Any]:
     """The trainer of a run as far as a micro-step goes, on the processor and without DeepSpeed."""
     from accelerate.state import AcceleratorState
 
@@ -160,21 +152,8 @@ def prepared_trainer(model: Any, job: Job, layout: Layout, precision: str) -> It
     AcceleratorState._reset_state(True)  # which remembers the precision of the trainer before
     with tempfile.TemporaryDirectory() as folder:
         args = make_arguments(plain, layout, Path(folder), None)
-        trainer = UnmovedTrainer(
-            model=model,
-            args=args,
-            train_dataset=[None],
-            eval_dataset=[None],
-            data_collator=list,
-            processor=SimpleNamespace(save_pretrained=None),
-            order=None,
-            measure=None,
-            keep_checkpoints=None,
-            keep_best=False,
-            checkpoint_facts={},
-            dropped_file=Path(folder) / "dropped.jsonl",
-            max_dropped_fraction=0.0,
-            layer_decay=None,
+        trainer = stand_in_trainer(
+            UnmovedTrainer, model, args, None, Path(folder), windows=Noise(layout.global_batch, 0.1, 1)
         )
         if args.activation_checkpointing:
             trainer.model.activation_checkpointing_enable(

@@ -1,0 +1,65 @@
+"""The trainer of a run without its data: for steps that are traced, and for steps that are tried."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from whisper_train.audio import SAMPLE_RATE
+from whisper_train.data.dataset import Collator
+from whisper_train.training.trainer import WhisperTrainer
+
+
+class Noise(Dataset[dict[str, Any]]):
+    """Windows of `seconds` of noise with a label of `tokens`, all as long as the longest: what a batch costs at most."""
+
+    def __init__(self, windows: int, seconds: float, tokens: int) -> None:
+        self.windows = windows
+        self.waveform = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE)).astype(np.float32)
+        self.tokens = [1] * (tokens + 1)
+
+    def __len__(self) -> int:
+        return self.windows
+
+    def __getitem__(self, draw: Any) -> dict[str, Any]:
+        return {"waveform": self.waveform, "tokens": self.tokens, "unlearned": 0, "clips": 1}
+
+
+class UnmovedTrainer(WhisperTrainer):
+    """Leaves the model where it is: fake tensors lie nowhere, and torch refuses to move them as parameters."""
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        return None
+
+
+def stand_in_trainer(
+    kind: type[WhisperTrainer],
+    model: Any,
+    args: Any,
+    extractor: Any,
+    folder: Path,
+    *,
+    windows: Noise,
+    callbacks: Sequence[Any] = (),
+    layer_decay: float | None = None,
+) -> WhisperTrainer:
+    """A trainer of `kind` that sees `windows` in their order, evaluates nothing and keeps nothing."""
+    return kind(
+        model=model,
+        args=args,
+        train_dataset=windows,
+        data_collator=Collator(pad_token=0),
+        callbacks=list(callbacks),
+        processor=SimpleNamespace(feature_extractor=extractor),
+        order=range(len(windows)),
+        measure=None,
+        keep_checkpoints=None,
+        keep_best=False,
+        checkpoint_facts={},
+        dropped_file=folder / "dropped.jsonl",
+        max_dropped_fraction=0.0,
+        layer_decay=layer_decay,
+    )
