@@ -9,7 +9,7 @@ is within 10 % of what is measured. With no NAME all configurations run, one aft
 """
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +20,8 @@ from whisper_train.job import Job
 from whisper_train.machine import Layout
 from whisper_train.paths import read_json
 from whisper_train.planning.bases import SIZES, dimensions_by_name
-from whisper_train.planning.estimate import Setup, estimate
+from whisper_train.planning.estimate import estimate
+from whisper_train.planning.setup import Setup
 from whisper_train.planning.trial import run_trial
 
 WANTED = 0.10  # of what is measured
@@ -96,7 +97,7 @@ def main() -> None:
     print("| configuration | planned | measured | difference |\n|---|---|---|---|", flush=True)
     for name in given.names or CONFIGURATIONS:
         said = planned(name, given.device)
-        found = run_trial(on_device(name, given.device), seconds=600, steps=given.steps)
+        found = run_trial(on_device(name, given.device), os.environ, seconds=600, steps=given.steps)
         off = said / found.bytes - 1
         worst = max(worst, abs(off))
         print(f"| {name} | {said / GB:.2f} GB | {found.bytes / GB:.2f} GB | {off:+.1%} |", flush=True)

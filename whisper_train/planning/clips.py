@@ -126,10 +126,8 @@ def count_clips(source: Source, position: int, language: str, cache: Path) -> in
         return None
     if source.synthetic or source.parquet:
         name, start, stop = parse_split(source.split) if source.split else (None, None, None)
-        if source.synthetic:
-            total = source.synthetic.clips
-        else:
-            total = count_rows(find_local_files(source, name), source)
+        made = source.synthetic.clips if source.synthetic else None
+        total = count_rows(find_local_files(source, name), source) if made is None else made
         first, last = bounds(start, stop, lambda: total, source.label)
         return max(0, min(total, total if last is None else last) - first)
     return sum(1 for _ in read_clips(source, position, language, cache))

@@ -1,54 +1,67 @@
 """`whisper-train plan`: from a job to what it will take, without a GPU and without reading audio."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from whisper_train.job import Hardware, Job
+from whisper_train.errors import UserError
+from whisper_train.job import Job
+from whisper_train.job_file import display
 from whisper_train.machine import Layout, list_gpus, plan_layout
-from whisper_train.paths import find_config_dir, find_directories, read_json
+from whisper_train.paths import Directories, find_config_dir, find_directories, read_json
 from whisper_train.planning.bases import find_dimensions
-from whisper_train.planning.clips import count_data, earlier_rate
+from whisper_train.planning.clips import Amount, count_data, earlier_rate
 from whisper_train.planning.disk import estimate_disk
 from whisper_train.planning.report import GB, Plan
+from whisper_train.planning.setup import Setup
 from whisper_train.run_folder import run_folder
 from whisper_train.runner import check_trainable, resolve_with_bases
+from whisper_train.training.arguments import deepspeed_file
 
 MEBIBYTE = 2**20
 NO_RATE = "no run of this job on this profile, and no probe of it (--probe), has told how fast it goes"
 
 
-def make_plan(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A job on the machine that is planned for, before anything is computed."""
+
+    jobs: Sequence[Job]
+    setup: Setup
+    base_from: str
+    amount: Amount
+    cards: Sequence[int]  # that are here, by their memory in MiB
+    deepspeed: Path | None
+    room: float  # bytes of a card, or of the host where a processor trains
+    host: float
+    config_dir: Path
+    directories: Directories
+
+
+def read_case(
     name: str,
     machine: str | None,
     overrides: Sequence[str],
     environment: Mapping[str, str],
     *,
     gpus: int | None = None,
-    price: float | None = None,
-) -> Plan:
-    """The plan of the job called `name`; raises UserError for mistakes in it, and for a base that nothing tells of."""
+) -> Case:
+    """The job called `name`; raises UserError for mistakes in it, and for a base that nothing here tells of."""
     jobs, _ = resolve_with_bases(name, machine, overrides, environment)
     job = jobs[-1]
     check_trainable(job)
-    directories = find_directories(environment)
+    directories, config_dir = find_directories(environment), find_config_dir(environment)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     cards = list_gpus(environment)
     card = trains_on_card(job, cards)
     layout = plan_layout(job, gpus=(gpus or cards_of(job, cards)) if card else 0)
-    base, architecture = jobs[0].base, jobs[0].architecture
-    dimensions, base_from = find_dimensions(base, architecture, directories.models)
+    dimensions, base_from = find_dimensions(jobs[0].base, jobs[0].architecture, directories.models)
     amount = count_data(job, directories, dimensions, layout.global_batch)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nothing is run: a GPU here may be busy with another job
-
-    from whisper_train.planning.estimate import Setup, estimate
-    from whisper_train.planning.ways import find_ways
-    from whisper_train.run_log import quiet_libraries
-    from whisper_train.training.arguments import deepspeed_file
-
-    quiet_libraries(None)
-    config_dir = find_config_dir(environment)
     path = deepspeed_file(job, config_dir)
+    host = job.machine.hardware.host_gb * GB if job.machine.hardware else float(physical_bytes())
     setup = Setup(
         dimensions=dimensions,
         job=job,
@@ -59,36 +72,112 @@ def make_plan(
         tokens=amount.tokens,
         card=card,
     )
-    traces: dict[Any, Any] = {}
-    memory, traced = estimate(setup, traces)
-    host = host_bytes(job.machine.hardware)
-    room = card_bytes(job, cards, chosen=machine is not None) if card else host
-    ways = []
-    if (memory.total if card else memory.host) > room or memory.host > host:
-        files = {file.stem: read_json(file) for file in (config_dir / "deepspeed").glob("*.json")}
-        ways = find_ways(setup, room, host, files, traces)
-    rate, rate_from = find_rate(job, layout, run_folder(job, directories).read())
-    return Plan(
-        job=job.name,
-        base=base,
+    return Case(
+        jobs=jobs,
+        setup=setup,
         base_from=base_from,
-        profile=job.machine.name,
-        layout=layout,
-        precision=setup.precision,
-        optimizer=setup.optimizer,
-        deepspeed=path.stem if path else None,
+        amount=amount,
+        cards=cards,
+        deepspeed=path,
+        room=card_bytes(job, cards, chosen=machine is not None) if card else host,
+        host=host,
+        config_dir=config_dir,
+        directories=directories,
+    )
+
+
+def make_plan(case: Case, price: float | None) -> Plan:
+    """What the training will take by the estimate, and what would change it where it does not fit."""
+    setup, job = case.setup, case.setup.job
+    with without_gpus():  # nothing is run on them: they may be busy with another job
+        from whisper_train.planning.estimate import estimate
+        from whisper_train.planning.ways import find_ways
+        from whisper_train.run_log import quiet_libraries
+
+        quiet_libraries(None)
+        traces: dict[Any, Any] = {}
+        memory, traced = estimate(setup, traces)
+        ways = []
+        if (memory.total if setup.card else memory.host) > case.room or memory.host > case.host:
+            files = {file.stem: read_json(file) for file in (case.config_dir / "deepspeed").glob("*.json")}
+            ways = find_ways(setup, case.room, case.host, files, traces)
+    rate, rate_from = find_rate(job, setup.layout, run_folder(job, case.directories).read())
+    return Plan(
+        setup=setup,
+        base=case.jobs[0].base,
+        base_from=case.base_from,
+        deepspeed=case.deepspeed.stem if case.deepspeed else None,
         traced=traced,
         memory=memory,
-        card=card,
-        card_bytes=room,
-        host_bytes=host,
+        measured=None,
+        room=case.room,
+        host=case.host,
         ways=tuple(ways),
-        disk=estimate_disk(jobs, traced.parameters, traced.trained),
-        amount=amount,
+        disk=estimate_disk(case.jobs, traced.parameters, traced.trained),
+        amount=case.amount,
         steps_per_hour=rate,
         rate_from=rate_from,
         price=price,
     )
+
+
+def probe_case(
+    case: Case, plan: Plan, memory_gb: float | None, environment: Mapping[str, str], say: Callable[[str], None]
+) -> Plan:
+    """`plan` as a probe of this machine corrects it; leaves a machine profile of what was found.
+
+    `memory_gb` is what each card, or all ranks in RAM, may take at most. Raises UserError where the cards are not here.
+    """
+    from whisper_train.planning.probe import probe, profile_path, write_profile
+
+    setup, cards = case.setup, case.cards
+    if setup.card and len(cards) < setup.layout.ranks_per_host:
+        raise UserError(
+            f"plan: --probe: {setup.layout.ranks_per_host} GPU(s) are planned for and {len(cards)} are here; run it on"
+            " the machine itself, or with --gpus"
+        )
+    path = profile_path(setup.job, case.config_dir)  # refused before a minute is spent
+    here = float(min(cards) * MEBIBYTE) if setup.card else float(available_bytes())
+    with without_gpus():
+        found = probe(setup, min(here, memory_gb * GB) if memory_gb else here, environment, say)
+    write_profile(found, path)
+    say(f"probe: wrote {display(path)}; use it with --machine {path.stem}")
+    speed = found.trial.windows_per_second
+    return replace(
+        plan,
+        setup=found.setup,
+        memory=found.planned,
+        measured=found.trial.bytes,
+        ways=(),
+        steps_per_hour=speed * 3600 / found.setup.layout.global_batch,
+        rate_from=f"{speed:.2f} windows/s, as the probe measured them just now",
+    )
+
+
+@contextmanager
+def without_gpus() -> Iterator[None]:
+    """Within the block this process sees no GPU: the estimate needs none, and they may be busy with another job."""
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    before = {name: os.environ.get(name) for name in hidden}
+    os.environ.update(hidden)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def physical_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int:
+    """RAM that a trial may take without pushing others out, in bytes (proc(5): MemAvailable)."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def trains_on_card(job: Job, cards: Sequence[int]) -> bool:
@@ -108,11 +197,6 @@ def card_bytes(job: Job, cards: Sequence[int], *, chosen: bool) -> float:
     if cards and (hardware is None or not chosen):
         return float(min(cards) * MEBIBYTE)
     return hardware.card_gb * GB if hardware else float("inf")
-
-
-def host_bytes(hardware: Hardware | None) -> float:
-    """RAM of the host: what the profile is written for, else what is here."""
-    return hardware.host_gb * GB if hardware else float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def planned_precision(job: Job, *, card: bool) -> str:

@@ -4,42 +4,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from whisper_train.job import Job
-from whisper_train.machine import Layout
 from whisper_train.planning.bases import Dimensions
-from whisper_train.planning.states import FP32, States, plain_states, zero2_states
+from whisper_train.planning.setup import FP32, Setup
+from whisper_train.planning.states import States, plain_states, zero2_states
 from whisper_train.planning.trace import Traced, trace_step
 from whisper_train.resident import resident_bytes
 
 # What CUDA's context, NCCL, the libraries' workspaces and the allocator's gaps take of a card beside tensors.
 # Assumed: no GPU of ours has measured it yet.
 CARD_OVERHEAD = 800_000_000
+CARD_HOST_BYTES = 2_000_000_000  # of RAM that CUDA's libraries take of a rank; assumed, too
 WORKER_BYTES = 250_000_000  # of a process that loads data, beside what it shares with its rank
 SHALLOW = 2  # layers; deeper models are traced at two depths, see trace
 DEEP = 12  # up to so many are traced as they are
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
-    """What decides on memory: how the job is trained, and the batches that it sees."""
-
-    dimensions: Dimensions
-    job: Job
-    layout: Layout
-    precision: str  # bf16, fp16 or fp32
-    deepspeed: dict[str, Any] | None
-    seconds: float  # of the longest window
-    tokens: int  # of its label
-    card: bool  # a GPU trains, not the processor
-
-    @property
-    def optimizer(self) -> str:
-        return str(self.job.training.get("optim", "adamw_torch_fused"))
-
-    @property
-    def held(self) -> int:
-        """Bytes of a weight under DeepSpeed."""
-        return FP32 if self.precision == "fp32" else 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +91,7 @@ def host_bytes(setup: Setup, traced: Traced, states: States, memory: Memory) -> 
     if not setup.card:
         return here * (memory.total + states.host) + workers
     loading = FP32 * traced.parameters
-    return here * (own_process() + max(loading, states.host)) + workers
+    return here * (own_process() + CARD_HOST_BYTES + max(loading, states.host)) + workers
 
 
 @cache
@@ -139,8 +116,8 @@ def trace(setup: Setup, done: dict[Any, Traced] | None = None) -> Traced:
 def trace_model(setup: Setup) -> Traced:
     """What a micro-step of `setup` holds; deep models are followed from shallow ones of the same width.
 
-    Layers of a kind are alike, so bytes grow with their number on a straight line, and three short traces give it. Where
-    the job freezes layers by number, they are not, and the whole model is traced.
+    Layers of a kind are alike, so bytes grow with their number on a straight line, and three short traces give it.
+    Where the job freezes layers by number, they are not, and the whole model is traced.
     """
     whole = setup.dimensions
     numbered = any("layers" in part for part in setup.job.model.freeze)
@@ -200,7 +177,7 @@ def make_config(dimensions: Dimensions) -> Any:
         decoder_ffn_dim=inner,
         max_source_positions=dimensions.positions,
         max_target_positions=dimensions.tokens,
-        **{name: 0 for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")},
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"), 0),
     )
 
 

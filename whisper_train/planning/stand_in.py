@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 
 from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import Collator
+from whisper_train.job import Job
 from whisper_train.training.trainer import WhisperTrainer
 
 
 class Noise(Dataset[dict[str, Any]]):
-    """Windows of `seconds` of noise with a label of `tokens`, all as long as the longest: what a batch costs at most."""
+    """Windows of `seconds` of noise with labels of `tokens`: all as long as the longest, so as dear as batches get."""
 
     def __init__(self, windows: int, seconds: float, tokens: int) -> None:
         self.windows = windows
@@ -26,6 +27,15 @@ class Noise(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Any) -> dict[str, Any]:
         return {"waveform": self.waveform, "tokens": self.tokens, "unlearned": 0, "clips": 1}
+
+
+def steps_alone(job: Job, precision: str, **training: Any) -> Job:
+    """`job` with `training` laid over it, that only takes steps: it evaluates, saves and reports nothing."""
+    quiet = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "report_to": ["none"]}
+    kept = {key: value for key, value in job.training.items() if key not in ("bf16", "fp16", "push_to_hub")}
+    machine = job.machine.model_copy(update={"precision": precision, "dataloader_num_workers": 0})
+    settings = type(job.training)({**kept, **quiet, **training})
+    return job.model_copy(update={"training": settings, "machine": machine})
 
 
 class UnmovedTrainer(WhisperTrainer):
@@ -47,6 +57,8 @@ def stand_in_trainer(
     layer_decay: float | None = None,
 ) -> WhisperTrainer:
     """A trainer of `kind` that sees `windows` in their order, evaluates nothing and keeps nothing."""
+    nothing: Any = None
+    order: Any = range(len(windows))
     return kind(
         model=model,
         args=args,
@@ -54,8 +66,8 @@ def stand_in_trainer(
         data_collator=Collator(pad_token=0),
         callbacks=list(callbacks),
         processor=SimpleNamespace(feature_extractor=extractor),
-        order=range(len(windows)),
-        measure=None,
+        order=order,
+        measure=nothing,
         keep_checkpoints=None,
         keep_best=False,
         checkpoint_facts={},

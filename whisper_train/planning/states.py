@@ -4,11 +4,13 @@ DeepSpeed's rules were read in deepspeed 0.19.8, runtime/zero/stage_1_and_2.py; 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from whisper_train.planning.trace import Traced
+from whisper_train.planning.setup import FP32
 
-FP32 = 4  # bytes
+if TYPE_CHECKING:
+    from whisper_train.planning.trace import Traced
+
 DEFAULT_BUCKET = 5e8  # parameters: deepspeed, runtime/zero/config.py
 BLOCK = 256  # values of an 8-bit or 4-bit state that share a float32 scale: bitsandbytes, torchao
 
@@ -51,7 +53,7 @@ def state_bytes(optimizer: str) -> float:
     return STATE_BYTES.get(optimizer, ADAM)
 
 
-def plain_states(traced: Traced, optimizer: str, *, ranks: int) -> States:
+def plain_states(traced: "Traced", optimizer: str, *, ranks: int) -> States:
     """Without DeepSpeed: weights, gradients and states in float32 on every rank.
 
     With several ranks DistributedDataParallel has a second copy of the gradients, its buckets (torch.nn.parallel:
@@ -70,7 +72,7 @@ def plain_states(traced: Traced, optimizer: str, *, ranks: int) -> States:
 
 
 def zero2_states(
-    traced: Traced, optimizer: str, settings: dict[str, Any], *, held: int, ranks: int, accumulation: int, card: bool
+    traced: "Traced", optimizer: str, settings: dict[str, Any], *, held: int, ranks: int, accumulation: int, card: bool
 ) -> States:
     """With DeepSpeed's ZeRO-2, whose `settings` are those of its file; weights take `held` bytes a parameter.
 
@@ -106,7 +108,7 @@ def zero2_states(
     )
 
 
-def offloaded(traced: Traced, optimizer: str, held: int, share: int, buckets: int, *, several: bool) -> States:
+def offloaded(traced: "Traced", optimizer: str, held: int, share: int, buckets: int, *, several: bool) -> States:
     """ZeRO-2 with offload_optimizer: master, states and float32 gradients of a rank's share are in RAM."""
     in_ram = share * (FP32 + FP32 + held)  # master, its gradient, param_buffer_of_bit16_for_cpu_offload_groups
     in_ram += round(state_bytes(optimizer) * share) + held * traced.largest  # temp_grad_buffer_for_cpu_offload

@@ -22,7 +22,7 @@ from whisper_train.audio import SAMPLE_RATE, log_mel
 from whisper_train.job import Job
 from whisper_train.machine import Layout
 from whisper_train.model import shape_for_training
-from whisper_train.planning.stand_in import Noise, UnmovedTrainer, stand_in_trainer
+from whisper_train.planning.stand_in import Noise, UnmovedTrainer, stand_in_trainer, steps_alone
 from whisper_train.training.arguments import make_arguments
 
 COUNTED_TOKENS = 100  # of the global batch: any number, it only divides the loss
@@ -42,11 +42,11 @@ class Traced:
     activations: int  # what else is alive then
 
 
-class Alive(TorchDispatchMode):
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that operations make, for as long as they live."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: dict[int, tuple[int, Any]] = {}
         self.total = 0
         self.gradients = 0  # of the total
@@ -89,8 +89,9 @@ def trace_step(
         give_sizes(model)
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         weights = size_of([*model.parameters(), *model.buffers()])
-        with prepared_trainer(model, job, layout, "fp32" if zero else precision) as trainer, handed_over(
-            learned, alive, zero
+        with (
+            prepared_trainer(model, job, layout, "fp32" if zero else precision) as trainer,
+            handed_over(learned, alive, zero),
         ):
             before = alive.total
             alive.most = (0, 0)
@@ -146,9 +147,7 @@ def prepared_trainer(model: Any, job: Job, layout: Layout, precision: str) -> It
     """The trainer of a run as far as a micro-step goes, on the processor and without DeepSpeed."""
     from accelerate.state import AcceleratorState
 
-    training = {key: value for key, value in job.training.items() if key not in ("optim", "bf16", "fp16")}
-    machine = job.machine.model_copy(update={"precision": "bf16" if precision != "fp32" else "fp32"})
-    plain = job.model_copy(update={"training": type(job.training)(training), "machine": machine})
+    plain = steps_alone(job, "fp32" if precision == "fp32" else "bf16", optim="adamw_torch")  # any: it never steps
     AcceleratorState._reset_state(True)  # which remembers the precision of the trainer before
     with tempfile.TemporaryDirectory() as folder:
         args = make_arguments(plain, layout, Path(folder), None)

@@ -15,11 +15,12 @@ from whisper_train.job import Job
 from whisper_train.machine import Layout
 from whisper_train.paths import read_json, write_json
 from whisper_train.planning.bases import Dimensions
-from whisper_train.planning.estimate import Setup
+from whisper_train.planning.setup import Setup
 from whisper_train.resident import peak_resident_bytes, return_freed_memory
 
 MODULE = "whisper_train.planning.trial"
 LOOK_SECONDS = 0.02  # between two looks at the resident memory of a trial
+NEVER = 1_000_000  # steps
 SHOWN = 2_000  # characters of what a failed trial said
 
 
@@ -32,7 +33,9 @@ class Trial:
     windows_per_second: float = 0.0  # of all ranks, from the second step on
 
 
-def run_trial(setup: Setup, *, seconds: float, steps: int, cap_bytes: float | None = None) -> Trial:
+def run_trial(
+    setup: Setup, environment: Mapping[str, str], *, seconds: float, steps: int, cap_bytes: float | None = None
+) -> Trial:
     """Trains `steps` steps of `setup`, or for `seconds` if that is less; two at least. Raises RunFailed."""
     with tempfile.TemporaryDirectory() as folder:
         spec, outcome = Path(folder) / "spec.json", Path(folder) / "outcome"
@@ -47,7 +50,7 @@ def run_trial(setup: Setup, *, seconds: float, steps: int, cap_bytes: float | No
             "card": setup.card,
         }
         write_json(spec, facts)
-        said = run_ranks(setup, spec, outcome, None if setup.card else cap_bytes)
+        said = run_ranks(setup, environment, spec, outcome, None if setup.card else cap_bytes)
         found = [read_json(path) for path in sorted(Path(folder).glob("outcome-*"))]
     if said is None or any(not one["fits"] for one in found):
         return Trial(fits=False)
@@ -56,13 +59,15 @@ def run_trial(setup: Setup, *, seconds: float, steps: int, cap_bytes: float | No
     return Trial(fits=True, bytes=max(one["bytes"] for one in found), windows_per_second=found[0]["windows_per_second"])
 
 
-def run_ranks(setup: Setup, spec: Path, outcome: Path, cap_bytes: float | None) -> str | None:
+def run_ranks(
+    setup: Setup, environment: Mapping[str, str], spec: Path, outcome: Path, cap_bytes: float | None
+) -> str | None:
     """What the ranks of a trial said; None when one of them grew above `cap_bytes` and all were ended."""
     ranks = setup.layout.ranks_per_host
     start = [sys.executable, "-m"]
     if ranks > 1 or setup.deepspeed is not None:
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(setup.layout.threads)}
+    environment = {**environment, "OMP_NUM_THREADS": str(setup.layout.threads)}
     if not setup.card:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     with (spec.parent / "said").open("w+", encoding="utf-8") as said:
@@ -139,8 +144,9 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     from transformers import WhisperForConditionalGeneration
 
     from whisper_train.model import shape_for_training
+    from whisper_train.planning.clock import StepClock
     from whisper_train.planning.estimate import make_config, make_extractor
-    from whisper_train.planning.stand_in import Noise, stand_in_trainer
+    from whisper_train.planning.stand_in import Noise, stand_in_trainer, steps_alone
     from whisper_train.training.arguments import make_arguments, use_compiled_adam
     from whisper_train.training.rank import start_deepspeed
     from whisper_train.training.trainer import WhisperTrainer
@@ -149,12 +155,9 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     (audio_seconds, tokens), (seconds, steps, _) = facts["lengths"], facts["limits"]
     if facts["deepspeed"] is not None:
         start_deepspeed()
-    quiet = {"eval_strategy": "no", "save_strategy": "no", "report_to": ["none"], "logging_steps": 1_000_000}
-    training = {**job.training, **quiet, "max_steps": steps, "load_best_model_at_end": False}
-    machine = job.machine.model_copy(update={"precision": facts["precision"], "dataloader_num_workers": 0})
-    job = job.model_copy(update={"training": type(job.training)(training), "machine": machine})
+    job = steps_alone(job, facts["precision"], max_steps=steps, logging_steps=NEVER)
     model = shape_for_training(WhisperForConditionalGeneration(make_config(dimensions)), job.model)
-    clock = make_clock(seconds)
+    clock = StepClock(seconds)
     with tempfile.TemporaryDirectory() as folder:
         deepspeed = use_compiled_adam(facts["deepspeed"]) if facts["deepspeed"] is not None else None
         trainer = stand_in_trainer(
@@ -172,30 +175,6 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     times = clock.times
     rate = layout.global_batch * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
     return {"fits": True, "bytes": taken, "windows_per_second": rate}
-
-
-def make_clock(seconds: float) -> Any:
-    """A callback that notes when each step ended, and ends the training after `seconds` and two steps."""
-    import torch
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.times.append(time.perf_counter())
-            late = len(self.times) > 1 and self.times[-1] - self.times[0] > seconds
-            if args.world_size > 1:  # all ranks must stop after the same step
-                flag = torch.tensor(float(late), device=args.device)
-                torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-                late = bool(flag.item())
-            control.should_training_stop |= late
-            return control
-
-    return Clock()
 
 
 if __name__ == "__main__":

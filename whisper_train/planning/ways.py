@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whisper_train.job import Lora
-from whisper_train.planning.estimate import Memory, Setup, estimate
+from whisper_train.planning.estimate import Memory, estimate
+from whisper_train.planning.setup import Setup
 from whisper_train.planning.trace import Traced
 
 EIGHT_BIT = "adamw_bnb_8bit"
@@ -97,7 +98,11 @@ def find_ways(
     ways = [tried(changed) for change in changes if (changed := change(setup)) is not None]
     if any(way.fits for way in ways):
         return ways
-    return [*ways, *together(setup, changes[:3], tried), *together(setup, (checkpointing, smallest_batch, adapters), tried)]
+    return [
+        *ways,
+        *together(setup, changes[:3], tried),
+        *together(setup, (checkpointing, smallest_batch, adapters), tried),
+    ]
 
 
 def together(setup: Setup, changes: Sequence[Change], tried: Callable[[Setup], Way]) -> Iterator[Way]:
