@@ -138,7 +138,7 @@ def add_layers(to: Traced, deeper: Traced, times: float, since: Traced | None = 
     grown = {
         name: round(value + times * (asdict(deeper)[name] - before[name]))
         for name, value in asdict(to).items()
-        if name not in ("largest", "groups")
+        if name != "largest"
     }
     return replace(to, **grown)
 

@@ -36,7 +36,6 @@ class Traced:
     parameters: int
     trained: int
     largest: int  # parameters of the largest trained tensor
-    groups: int  # of the optimizer: with weight decay, and without
     weights: int
     gradients: int  # that are there when most is alive; with DeepSpeed none, since it takes them away
     activations: int  # what else is alive then
@@ -102,7 +101,6 @@ def trace_step(
             parameters=count(model.parameters()),
             trained=count(learned),
             largest=max((parameter.numel() for parameter in learned), default=0),
-            groups=2 if any(parameter.ndim > 1 for parameter in learned) else 1,
             weights=weights,
             gradients=gradients,
             activations=most - before - gradients,
