@@ -58,12 +58,18 @@ def test_gradients_that_are_summed_in_their_own_type_are_there_twice() -> None:
 
 
 def test_without_deepspeed_every_rank_has_all_and_several_have_buckets() -> None:
-    one, two = (plain_states(LARGE_V3, "adamw_torch_fused", ranks=ranks) for ranks in (1, 2))
+    one, two = (plain_states(LARGE_V3, "adamw_torch_fused", ranks=ranks, card=True) for ranks in (1, 2))
     assert one.optimizer == 8 * LARGE_V3.trained
     assert one.buffers == 0
     assert two.buffers == 4 * LARGE_V3.trained
 
 
 def test_an_optimizer_that_is_not_known_counts_as_adam() -> None:
-    known, unknown = (plain_states(LARGE_V3, name, ranks=1).optimizer for name in ("adamw_torch_fused", "schedule"))
+    known, unknown = (plain_states(LARGE_V3, name, ranks=1, card=True).optimizer for name in ("adamw_torch_fused", "schedule"))
     assert known == unknown
+
+
+def test_bitsandbytes_on_a_processor_computes_in_whole_tensors() -> None:
+    on_card, on_processor = (plain_states(LARGE_V3, "adamw_bnb_8bit", ranks=1, card=card) for card in (True, False))
+    assert on_card.step_buffers == 0
+    assert on_processor.step_buffers == 20 * LARGE_V3.largest

@@ -58,7 +58,7 @@ def estimate(setup: Setup, done: dict[Any, Traced] | None = None) -> tuple[Memor
             card=setup.card,
         )
     else:
-        states = plain_states(traced, setup.optimizer, ranks=ranks)
+        states = plain_states(traced, setup.optimizer, ranks=ranks, card=setup.card)
     return add_up(setup, traced, states), traced
 
 

@@ -33,6 +33,9 @@ STATE_BYTES = {
 }
 # Optimizers of torch that make a tensor of their whole step beside the states; the fused one, our default, makes none.
 FOREACH = {"adamw_torch", "sgd", "adagrad", "rmsprop"}
+# bitsandbytes has no kernel for a processor and computes there in whole float32 tensors; measured, bytes a parameter.
+BITSANDBYTES = {"adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"}
+BITSANDBYTES_ON_PROCESSOR = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,14 @@ def state_bytes(optimizer: str) -> float:
     return STATE_BYTES.get(optimizer, ADAM)
 
 
-def plain_states(traced: "Traced", optimizer: str, *, ranks: int) -> States:
+def step_temporaries(optimizer: str, together: int, largest: int, *, card: bool) -> int:
+    """Bytes that a step makes beside its states for `together` parameters, the largest tensor of which has `largest`."""
+    if optimizer in BITSANDBYTES and not card:
+        return BITSANDBYTES_ON_PROCESSOR * largest
+    return FP32 * together if optimizer in FOREACH else 0
+
+
+def plain_states(traced: "Traced", optimizer: str, *, ranks: int, card: bool) -> States:
     """Without DeepSpeed: weights, gradients and states in float32 on every rank.
 
     With several ranks DistributedDataParallel has a second copy of the gradients, its buckets (torch.nn.parallel:
@@ -67,7 +77,7 @@ def plain_states(traced: "Traced", optimizer: str, *, ranks: int) -> States:
         gradients=traced.gradients,
         buffers=copies,
         step_gradients=gradients,
-        step_buffers=copies + (gradients if optimizer in FOREACH else 0),
+        step_buffers=copies + step_temporaries(optimizer, traced.trained, traced.largest, card=card),
     )
 
 
@@ -104,7 +114,7 @@ def zero2_states(
         gradients=gradients,
         buffers=buckets,
         step_gradients=step,
-        step_buffers=FP32 * share if optimizer in FOREACH else 0,
+        step_buffers=step_temporaries(optimizer, share, share, card=card),  # the optimizer has one flat tensor
     )
 
 
