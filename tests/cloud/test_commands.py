@@ -133,7 +133,7 @@ def test_offers_follow_from_job_and_machine(vast: VastServer, run_cli: RunCli) -
 
 
 def test_a_large_base_gets_a_large_card(vast: VastServer, run_cli: RunCli) -> None:
-    refused(run_cli("vast", "offers", "german"), "profile 80gb", "4 checkpoints of 24.8")
+    refused(run_cli("vast", "offers", "german"), "profile 80gb", "4 checkpoints of 15.6")
     assert vast.asked("POST", "/api/v0/bundles/")[-1].body["gpu_ram"] == {"gte": 79_000.0}
 
 

@@ -26,7 +26,9 @@ def test_names_tell_the_parameters(name: str, parameters: int) -> None:
 
 
 def test_a_model_made_of_another_has_its_size() -> None:
-    assert dimensions_by_name("primeline/whisper-large-v3-turbo-german") == dimensions_by_name("x/whisper-large-v3-turbo")
+    assert dimensions_by_name("primeline/whisper-large-v3-turbo-german") == dimensions_by_name(
+        "x/whisper-large-v3-turbo"
+    )
     french = dimensions_by_name("bofenghuang/whisper-large-v3-french-distil-dec16")
     assert french is not None
     assert french.decoder_layers == 16

@@ -149,7 +149,7 @@ def test_the_audit_tells_real_lengths(make_job: MakeJob, manifest: Path, tmp_pat
     job = make_job(data, training={"num_train_epochs": 1})
     folder = tmp_path / "models" / "tiny" / "data"
     folder.mkdir(parents=True)
-    row = {"audio": "a.wav", "text": "a", "language": "en", "speaker": "", "recording": "", "tags": {}}
+    row: dict[str, Any] = {"audio": "a.wav", "text": "a", "language": "en", "speaker": "", "recording": "", "tags": {}}
     row |= {"row_group": -1, "row": -1, "source": 0, "audio_hash": 1}
     rows = [{**row, "id": str(number), "seconds": 2.0 + number, "tokens": 10 + number} for number in range(8)]
     write_index(folder / "train.arrow", rows)

@@ -34,7 +34,14 @@ def test_the_search_says_when_nothing_fits() -> None:
 
 
 def test_batches_divide_the_share_of_a_rank() -> None:
-    assert list(batches(Layout(ranks=2, ranks_per_host=2, per_device=4, accumulation=3, threads=1))) == [1, 2, 3, 4, 6, 12]
+    assert list(batches(Layout(ranks=2, ranks_per_host=2, per_device=4, accumulation=3, threads=1))) == [
+        1,
+        2,
+        3,
+        4,
+        6,
+        12,
+    ]
 
 
 def test_a_profile_that_somebody_wrote_is_left_alone(tmp_path: Path) -> None:

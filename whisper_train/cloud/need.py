@@ -115,4 +115,4 @@ def disk_gb_of(jobs: Sequence[Job]) -> tuple[int, str]:
         f"disk: {IMAGE_BYTES // GB} for the image, {disk.data // GB} for data, {disk.models / GB:.1f} for models,"
         f" {disk.checkpoints} checkpoints of {disk.checkpoint / GB:.1f}; DISK= changes it"
     )
-    return -(-round((IMAGE_BYTES + disk.total) / GB) // 10) * 10, why
+    return -(-(IMAGE_BYTES + disk.total) // (10 * GB)) * 10, why

@@ -6,7 +6,7 @@ from typing import Any
 
 from whisper_train.planning.bases import Dimensions
 from whisper_train.planning.setup import FP32, Setup
-from whisper_train.planning.states import States, plain_states, zero2_states
+from whisper_train.planning.states import Moment, States, plain_states, zero2_states
 from whisper_train.planning.trace import Traced, trace_step
 from whisper_train.resident import resident_bytes
 
@@ -30,7 +30,7 @@ class Memory:
     buffers: int
     process: int  # on a processor the program itself; on a card CUDA
     host: int
-    moment: str  # when it is fullest: the backward pass, or the optimizer's step
+    moment: str  # when it is fullest
 
     @property
     def total(self) -> int:
@@ -63,20 +63,21 @@ def estimate(setup: Setup, done: dict[Any, Traced] | None = None) -> tuple[Memor
 
 
 def add_up(setup: Setup, traced: Traced, states: States) -> Memory:
-    """The fuller of the two moments; on a processor with the program itself."""
-    backward = states.gradients + states.buffers + traced.activations
-    step = states.step_gradients + states.step_buffers
-    in_backward = backward >= step
-    process = CARD_OVERHEAD if setup.card else own_process()
+    """The fullest of the moments of a step; on a processor with the program itself."""
+
+    def beside(moment: Moment) -> int:
+        return moment.gradients + moment.buffers + (traced.activations if moment.with_activations else 0)
+
+    fullest = max(states.moments, key=beside)
     memory = Memory(
         weights=states.weights,
         optimizer=states.optimizer,
-        gradients=states.gradients if in_backward else states.step_gradients,
-        buffers=states.buffers if in_backward else states.step_buffers,
-        activations=traced.activations if in_backward else 0,
-        process=process,
+        gradients=fullest.gradients,
+        buffers=fullest.buffers,
+        activations=traced.activations if fullest.with_activations else 0,
+        process=CARD_OVERHEAD if setup.card else own_process(),
         host=0,
-        moment="the backward pass" if in_backward else "the optimizer's step",
+        moment=fullest.name,
     )
     return replace(memory, host=host_bytes(setup, traced, states, memory))
 
