@@ -1,6 +1,7 @@
 """What a checkpoint can go on with: refusals that need no training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from whisper_train.training.checkpoints import MANIFEST, check_resumable
 
 
 def write_checkpoint(folder: Path, optimizer: str | None) -> Path:
-    facts = {"ranks": 2, "deepspeed": True, "global_batch": 8, "optim": optimizer, "files": {}}
+    facts: dict[str, Any] = {"ranks": 2, "deepspeed": True, "global_batch": 8, "optim": optimizer, "files": {}}
     write_json(folder / MANIFEST, facts)
     return folder
 

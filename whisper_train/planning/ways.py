@@ -107,12 +107,13 @@ def find_ways(
 
 def together(setup: Setup, changes: Sequence[Change], tried: Callable[[Setup], Way]) -> Iterator[Way]:
     """The changes one on top of the other, up to the first that fits."""
-    for number, change in enumerate(changes):
+    made = 0
+    for change in changes:
         changed = change(setup)
         if changed is None:
             continue
-        setup = changed
-        if number:
+        setup, made = changed, made + 1
+        if made > 1:  # each by itself was tried before
             way = tried(setup)
             yield way
             if way.fits:
