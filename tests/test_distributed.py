@@ -134,6 +134,18 @@ def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, befo
     assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
 
 
+def test_moments_in_8_bits_survive_a_kill_and_stay_with_their_ranks(base: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    settings = {"training": {"optim": "adamw_bnb_8bit"}}
+    run(write_job(base, "8-bit", machine=ZERO2, **settings), base)
+    kill_and_move(base, "8-bit-killed", 2, 2, **settings)
+    ours = (base / "models" / "8-bit-killed" / "model.safetensors").read_bytes()
+    assert ours == (base / "models" / "8-bit" / "model.safetensors").read_bytes()
+    more = ("--set", "training.max_steps=18", "--set", "machine.processes=1")
+    output = run(base / "8-bit.yaml", base, *more, expect=2)
+    assert "machine.processes=2" in output
+
+
 def test_a_zero_checkpoint_without_deepspeed_is_refused_with_the_way_out(base: Path) -> None:
     name = "without"
     run(write_job(base, name, machine=ZERO2), base, "--set", "training.max_steps=6")

@@ -5,10 +5,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from whisper_train.errors import UserError
 from whisper_train.job import Job
-from whisper_train.job_file import display, find_file, suggest_file
+from whisper_train.job_file import display, find_file, read_yaml, suggest_file
 
 PROFILES = ((120_000, "h200"), (60_000, "80gb"), (0, "2x16gb"))  # by the memory of the smallest card, in MiB
 
@@ -60,6 +61,11 @@ def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple
         chosen = next(name for least, name in PROFILES if min(gpus) >= least)
         why = f"found {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} with {min(gpus) // 1024} GiB"
     return folder / f"{chosen}.yaml", f"machine profile {chosen} ({why}; MACHINE=<profile> chooses another)"
+
+
+def list_profiles(folder: Path) -> dict[str, dict[str, Any]]:
+    """The machine profiles in `folder` by their names, as they stand in their files."""
+    return {path.stem: read_yaml(path) for path in sorted((folder / "machines").glob("*.yaml"))}
 
 
 def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:

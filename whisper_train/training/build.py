@@ -100,6 +100,7 @@ def build_trainer(
             "ranks": plan.layout.ranks,
             "deepspeed": plan.deepspeed is not None,
             "global_batch": plan.layout.global_batch,
+            "optim": job.training.get("optim"),
         },
         dropped_file=plan.folder.data / "dropped-in-training.jsonl",
         max_dropped_fraction=job.data.max_dropped_fraction,

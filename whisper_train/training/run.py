@@ -14,6 +14,7 @@ from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
 from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.plan import RunPlan
+from whisper_train.resident import return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.training.build import build_trainer
 from whisper_train.training.callbacks import StopRequest
@@ -25,6 +26,8 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
     """Trains the plan on this rank and returns the run's status: trained or stopped."""
     folder = plan.folder
     torch.set_num_threads(plan.layout.threads)
+    if not torch.cuda.is_available():
+        return_freed_memory()
     started = time.monotonic()
     first = int(os.environ.get("RANK", "0")) == 0
     try:
