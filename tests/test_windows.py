@@ -193,10 +193,10 @@ def test_pauses_are_drawn_and_shorter_where_the_window_is_full() -> None:
     assert max(pauses) == pytest.approx(0.6, abs=1e-3)
 
 
-def test_some_windows_begin_with_a_pause_as_decoding_goes_on_in_a_recording() -> None:
+def test_most_windows_begin_with_a_pause_as_decoding_goes_on_in_a_recording() -> None:
     chance = np.random.default_rng(0)
     starts = [join_clips([tone(1, 0.1)], None, 6.0, (0.5, 3.0), chance, lead=True).spans[0][0] for _ in range(100)]
-    assert 30 < sum(start == 0 for start in starts) < 70
+    assert 10 < sum(start == 0 for start in starts) < 30
     assert max(starts) == 1.0, "OpenAI's decoding begins within a second"
 
 
@@ -211,7 +211,7 @@ def test_some_windows_begin_in_the_end_of_the_clip_before_as_where_its_time_stam
         assert np.array_equal(joined.waveform[:tail], ahead[len(ahead) - tail :])
         assert tail == 0 or start - tail >= 0.2 * 16_000, "then comes a pause, a little shorter where room is short"
         tails.append(tail)
-    assert 35 <= tails.count(0) <= 65, "the others begin with their clip"
+    assert 10 <= tails.count(0) <= 30, "the others begin with their clip"
     assert max(tails) <= 0.5 * 16_000
     unheard = join_clips([tone(1, 0.1)], None, 6.0, (0.3, 0.8), chance, lead=False, ahead=ahead)
     assert unheard.spans[0][0] == 0

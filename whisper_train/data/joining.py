@@ -8,6 +8,7 @@ import numpy as np
 from whisper_train.audio import SAMPLE_RATE, Waveform
 
 LONGEST_LEAD_SECONDS = 1.0  # decoding never begins later than this in a window (max_initial_timestamp of OpenAI's)
+LEAD_SHARE = 0.8  # of the windows with time stamps: only the first window of a recording begins with its first word
 LONGEST_TAIL_SECONDS = 0.5  # of the clip before: by so much a model may write too early an end, and go on there
 
 
@@ -32,7 +33,7 @@ def join_clips(
 ) -> Joined:
     """Joins `waveforms`, which fit into the window, at drawn pauses, shorter ones where the window is full.
 
-    With `lead` some begin after a pause, as where sequential decoding goes on in a recording, and before that pause
+    With `lead` most begin after a pause, as where sequential decoding goes on in a recording, and before that pause
     with the end of the clip `ahead`. `behind` follows them to the end of the window; where it would fit as a whole it
     is left out, for its label would be incomplete.
     """
@@ -40,7 +41,7 @@ def join_clips(
     pauses = chance.uniform(*pause_seconds, len(waveforms) + 1) * SAMPLE_RATE
     first, between, last = pauses[:1], pauses[1:-1], float(pauses[-1])
     tail = 0.0
-    if not lead or chance.random() < 0.5:
+    if not lead or chance.random() >= LEAD_SHARE:
         first = np.zeros(1)
     elif ahead is not None:
         tail = min(chance.uniform(0, LONGEST_TAIL_SECONDS) * SAMPLE_RATE, len(ahead))
