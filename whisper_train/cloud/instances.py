@@ -27,9 +27,8 @@ def instance_options(
     check_image(image)
     name = need.job.name
     variables = {"EXP": name, **pack_jobs(need.jobs)}
-    if need.profile in {
-        name for _, name in PROFILES
-    }:  # the image has it; one of the user's own is in the packed job alone
+    known = {name for _, name in PROFILES}  # the image has them; one of the user's own is in the packed job alone
+    if need.profile in known:
         variables["MACHINE"] = need.profile
     if stop_when_done:
         variables["STOP_WHEN_DONE"] = "1"
