@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train eval chain lineage leaderboard check hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test lint lock
+.PHONY: help train eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -42,6 +42,9 @@ leaderboard: setup ## put every evaluated run beside the others, on a page and a
 
 check: setup ## print a job as it would run: EXP=german
 	@$(named)$(local) check "$(EXP)" $(machine) $(ARGS)
+
+plan: setup ## say what a job will take, in memory, disk, hours and money: EXP=german [MACHINE=2x16gb] [ARGS='--price 0.30']
+	@$(named)$(local) plan "$(EXP)" $(machine) $(ARGS)
 
 hear: setup ## write training clips before and after augmentation, and a page to listen to them: EXP=my-job
 	@$(named)$(local) hear "$(EXP)" $(machine) $(ARGS)
@@ -107,6 +110,9 @@ dev:
 
 test: dev ## run the tests
 	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
+	@.venv/bin/python -m benchmarks.training $(ARGS)
 
 lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .

@@ -62,6 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_jobs",
         "test_training",
         "test_distributed",
+        "test_recovery",
         "test_hosts",
         "test_registry",
     )

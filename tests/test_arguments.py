@@ -1,5 +1,6 @@
 """What transformers is told: precision as far as the device goes, checkpointing that keeps gradients right."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_job
+from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.machine import choose_precision, plan_layout
 from whisper_train.training.arguments import make_arguments
@@ -39,6 +41,13 @@ def test_gradient_checkpointing_is_non_reentrant(tmp_path: Path, section: str) -
     args = make_arguments(job, plan_layout(job, gpus=0), tmp_path, None)
     assert args.activation_checkpointing
     assert args.activation_checkpointing_kwargs == {"use_reentrant": False}
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is here")
+def test_moments_in_8_bits_without_their_library_are_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
+    job = make_job(training={"optim": "adamw_bnb_8bit"})
+    with pytest.raises(UserError, match=r"^training.optim: adamw_bnb_8bit: needs bitsandbytes: pip install"):
+        make_arguments(job, plan_layout(job, gpus=0), tmp_path, None)
 
 
 def test_every_key_of_transformers_reaches_it(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def batch_of(tokenizer: Any, *texts: str, language: str = "de") -> dict[str, Any
 
 
 def item_of(tokens: list[int]) -> dict[str, Any]:
-    return {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": 0, "clips": 1}
+    return {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": 0, "clips": 1, "audio_seconds": 0.01}
 
 
 def shown(order: ClipOrder) -> list[int]:
@@ -141,6 +141,22 @@ def test_a_batch_without_any_clip_is_silence_that_teaches_nothing() -> None:
     assert batch["waveforms"].abs().sum() == 0
     assert (batch["labels"] == IGNORED).all()
     assert batch["labels"].shape == batch["decoder_input_ids"].shape == torch.Size([1, 1])
+
+
+@pytest.mark.parametrize(("clips", "step"), [(30, 0), (30, 3), (30, 7), (30, 8), (30, 9), (30, 21), (1, 0), (33, 8)])
+def test_a_resumed_epoch_goes_on_in_its_order_without_drawing_what_it_has_shown(
+    tmp_path: Path, clips: int, step: int
+) -> None:
+    order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * clips), [1.0], 4, seed=1)
+    order.set_epoch(step // order.steps)
+    whole, shown_before = list(order), step % order.steps * 4
+    order.go_on(step)
+    resumed = list(order)
+    assert len(resumed) == len(order)
+    assert resumed[:shown_before] == [FILLER] * shown_before
+    assert resumed[shown_before:] == whole[shown_before:]
+    order.go_on((step // order.steps + 1) * order.steps)
+    assert sorted(shown(order)) == list(range(clips)), "the epoch after it is whole"
 
 
 def test_a_resumed_loader_reads_nothing_of_what_was_trained_on_before(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Several ranks: ZeRO-2 over two processes, resumed on two and on one, stopped by a signal, and on two hosts."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from tests.conftest import REPOSITORY
 from tests.tiny import command, environment, interrupt, run, write_job
 
 pytestmark = pytest.mark.slow
@@ -132,6 +135,23 @@ def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, befo
     expected, found = losses(base, "unbroken"), losses(base, name)
     assert found.keys() == expected.keys()
     assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
+
+
+def test_moments_in_8_bits_survive_a_kill_and_stay_with_their_ranks(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "gpu")]
+    if subprocess.run([*fetch, "--requirement", str(REPOSITORY / "requirements" / "gpu.txt")], check=False).returncode:
+        pytest.skip("bitsandbytes, which a machine without GPU goes without, cannot be fetched here")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "gpu"), os.environ.get("PYTHONPATH", "")]))
+    settings = {"training": {"optim": "adamw_bnb_8bit"}}
+    run(write_job(base, "8-bit", machine=ZERO2, **settings), base)
+    kill_and_move(base, "8-bit-killed", 2, 2, **settings)
+    ours = (base / "models" / "8-bit-killed" / "model.safetensors").read_bytes()
+    assert ours == (base / "models" / "8-bit" / "model.safetensors").read_bytes()
+    more = ("--set", "training.max_steps=18", "--set", "machine.processes=1")
+    output = run(base / "8-bit.yaml", base, *more, expect=2)
+    assert "machine.processes=2" in output
 
 
 def test_a_zero_checkpoint_without_deepspeed_is_refused_with_the_way_out(base: Path) -> None:

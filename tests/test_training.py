@@ -10,6 +10,8 @@ import pytest
 from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run, write_job
 
 pytestmark = pytest.mark.slow
+FIGURES: tuple[str, ...] = ("clips_per_second", "audio_hours_per_hour", "padding_share", "label_padding_share")
+FIGURES += ("data_wait_share", "model_flops_utilization")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,10 @@ def test_the_run_leaves_job_versions_commit_seed_and_results_beside_the_model(fi
     assert facts["versions"]["transformers"]
     assert set(facts["data"]) == {"train", "eval.held-out"}
     assert (finished / "job.yaml").is_file()
+    throughput = facts["throughput"]
+    assert throughput.keys() == {*FIGURES, "totals"}
+    assert all(0 <= throughput[name] < 1 for name in FIGURES if name.endswith(("share", "utilization")))
+    assert throughput["totals"]["clips"] == 2 * TRAIN_CLIPS, "of two epochs"
     results = json.loads((finished / "evaluation" / "results.json").read_text())
     measured = results["sets"]["held-out"]
     assert measured["clips"] == 6
@@ -63,7 +69,7 @@ def test_events_and_log_show_loss_rate_norm_speed_and_wer(finished: Path, base: 
     events = EventAccumulator(str(base / "logs" / "tiny"))
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"train/loss", "train/learning_rate", "train/grad_norm", "train/audio_hours_per_hour"} <= tags
+    assert {"train/loss", "train/learning_rate", "train/grad_norm", *(f"train/{name}" for name in FIGURES)} <= tags
     assert {"eval/wer", "eval/cer", "eval/loss"} <= tags
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 13))
     assert "step 12/12" in (base / "logs" / "tiny" / "training.log").read_text()

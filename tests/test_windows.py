@@ -261,7 +261,13 @@ def test_a_prompt_is_fed_and_not_learned(labels: Labels, tokenizer: Any) -> None
     assert tokens[0] == START_OF_PROMPT
     assert tokenizer.decode(tokens[1:unlearned]) == " guten Morgen"
     assert tokens[unlearned] == START
-    item = {"waveform": np.ones(160, np.float32), "tokens": tokens, "unlearned": unlearned, "clips": 1}
+    item = {
+        "waveform": np.ones(160, np.float32),
+        "tokens": tokens,
+        "unlearned": unlearned,
+        "clips": 1,
+        "audio_seconds": 0.01,
+    }
     batch = Collator(END)([item])
     assert batch["decoder_input_ids"][0].tolist() == tokens[:-1]
     learned = [int(label) for label in batch["labels"][0] if label != IGNORED]

@@ -101,6 +101,7 @@ def interrupt(
     *more: str,
     group: bool = False,
     verb: str = "train",
+    variables: dict[str, str] | None = None,
 ) -> tuple[int, str]:
     """Starts a run and sends it `number` as soon as `moment()` holds; returns its status and what it printed.
 
@@ -108,7 +109,7 @@ def interrupt(
     """
     process = subprocess.Popen(
         command(job, *more, verb=verb),
-        env=environment(base),
+        env=environment(base, **(variables or {})),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

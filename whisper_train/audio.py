@@ -45,26 +45,39 @@ def decode(source: Path | bytes, max_seconds: float | None = None) -> Waveform:
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def log_mel(waveforms: "torch.Tensor", extractor: Any) -> "torch.Tensor":
-    """Log-mel spectrogram of float32 `waveforms` (batch, samples) as (batch, mel bins, frames), on their device.
+class LogMel:
+    """Log-mel spectrograms as `extractor`, a WhisperFeatureExtractor, describes them; holds their filters on `device`.
 
-    Pads with silence to the extractor's window; longer ones stay as long as they are. Equals WhisperFeatureExtractor to
-    1e-4 (openai/whisper, audio.py); computed in float32 whatever the training precision, since bf16 audio has no more
-    than 48 dB.
+    Equal to the extractor's own to 1e-4 (openai/whisper, audio.py); computed in float32 whatever the training
+    precision, since bf16 audio has no more than 48 dB.
     """
-    import torch
 
-    with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
-        pad, samples = torch.nn.functional.pad, waveforms.shape[-1]
-        total = max(samples, extractor.n_samples)
-        heard = min(samples + extractor.n_fft + extractor.hop_length, total)  # silence after it is not computed
-        padded = pad(waveforms.float(), (0, heard - samples))
-        window = torch.hann_window(extractor.n_fft, device=waveforms.device)
-        spectrum = torch.stft(padded, extractor.n_fft, extractor.hop_length, window=window, return_complex=True)
-        power = spectrum[..., :-1].abs() ** 2
-        filters = torch.from_numpy(extractor.mel_filters).to(waveforms.device, torch.float32)
-        decibels = (filters.T @ power).clamp(min=LEAST_POWER).log10()
-        silent_frames = total // extractor.hop_length - decibels.shape[-1]
-        decibels = pad(decibels, (0, silent_frames), value=math.log10(LEAST_POWER))
-        loudest = decibels.amax(dim=(1, 2), keepdim=True)
-        return (torch.maximum(decibels, loudest - 8.0) + 4.0) / 4.0
+    def __init__(self, extractor: Any, device: "torch.device") -> None:
+        import torch
+
+        self.extractor = extractor
+        self.window = torch.hann_window(extractor.n_fft, device=device)
+        self.filters = torch.from_numpy(extractor.mel_filters).to(device, torch.float32)
+
+    def __call__(self, waveforms: "torch.Tensor", window_samples: int | None = None) -> "torch.Tensor":
+        """Float32 `waveforms` (batch, samples) as (batch, mel bins, frames).
+
+        Pads with silence to `window_samples`, by default the extractor's; longer ones stay as long as they are.
+        """
+        import torch
+
+        extractor = self.extractor
+        with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
+            pad, samples = torch.nn.functional.pad, waveforms.shape[-1]
+            total = max(samples, window_samples or extractor.n_samples)
+            heard = min(samples + extractor.n_fft + extractor.hop_length, total)  # silence after it is not computed
+            padded = pad(waveforms.float(), (0, heard - samples))
+            spectrum = torch.stft(
+                padded, extractor.n_fft, extractor.hop_length, window=self.window, return_complex=True
+            )
+            power = spectrum[..., :-1].abs() ** 2
+            decibels = (self.filters.T @ power).clamp(min=LEAST_POWER).log10()
+            silent_frames = total // extractor.hop_length - decibels.shape[-1]
+            decibels = pad(decibels, (0, silent_frames), value=math.log10(LEAST_POWER))
+            loudest = decibels.amax(dim=(1, 2), keepdim=True)
+            return (torch.maximum(decibels, loudest - 8.0) + 4.0) / 4.0

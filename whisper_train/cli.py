@@ -207,6 +207,43 @@ def check(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("job")
 @job_options
+@click.option("--gpus", type=click.IntRange(min=1), help="plan for so many cards, instead of the profile's")
+@click.option("--price", type=click.FloatRange(min=0), help="of the machine, an hour: tells the cost")
+@click.option("--probe", is_flag=True, help="try it on this machine, a few minutes, and write a machine profile")
+@click.option(
+    "--memory-gb", type=click.FloatRange(min=0, min_open=True), help="with --probe: take no more than so much"
+)
+@click.option("--json", "as_json", is_flag=True, help="print every figure as JSON")
+@exits
+def plan(
+    job: str,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    gpus: int | None,
+    price: float | None,
+    probe: bool,
+    memory_gb: float | None,
+    as_json: bool,
+) -> None:
+    """Say what JOB will take: memory by part and whether it fits, disk, steps, hours and cost; needs no GPU."""
+    import json
+
+    from whisper_train.planning import report
+    from whisper_train.planning.command import make_plan, probe_case, read_case
+
+    if memory_gb is not None and not probe:
+        raise UserError("plan: --memory-gb: is what a probe may take; use it with --probe")
+    environment = read_environment()
+    case = read_case(job, machine, overrides, environment, gpus=gpus)
+    made = make_plan(case, price)
+    if probe:
+        made = probe_case(case, made, memory_gb, environment, lambda line: click.echo(line, err=as_json))
+    click.echo(json.dumps(report.as_json(made), indent=2) if as_json else report.as_text(made))
+
+
+@main.command()
+@click.argument("job")
+@job_options
 @exits
 def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""

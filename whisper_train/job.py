@@ -169,6 +169,21 @@ class Card(Strict):
         return None if value is None else find_license(value)
 
 
+class Hardware(Strict):
+    """What a profile is written for; GB are 10⁹ bytes. `plan` holds a job against it, `vast` rents it."""
+
+    cards: int = Field(gt=0)
+    card_gb: float = Field(gt=0, description="memory of each card")
+    host_gb: float = Field(gt=0, description="RAM of the host")
+
+
+class Measured(Strict):
+    """What `plan --probe` found out on a machine; it holds for one job."""
+
+    job: Name
+    windows_per_second: float = Field(gt=0, description="trained on by all ranks together")
+
+
 class Machine(Strict):
     """How to run, never what to learn: batch layout, precision, ZeRO variant, workers."""
 
@@ -185,6 +200,8 @@ class Machine(Strict):
         None, gt=0, description="processes that read the data beforehand; null: one a core"
     )
     threads: int | None = Field(None, gt=0, description="CPU threads of a rank; null: cores / ranks")
+    hardware: Hardware | None = Field(None, description="what the profile is written for; null: what is there")
+    measured: Measured | None = Field(None, description="what a probe of this machine found out")
 
     @field_validator("processes")
     @classmethod

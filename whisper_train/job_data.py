@@ -144,6 +144,9 @@ class Data(Strict):
     windows: Windows | None = Field(None, description="null: each clip by itself")
     replay: Replay | None = None
     eval: dict[Name, list[Source]] = Field(min_length=1, description="sets by name; the first one picks the best model")
+    window_seconds: float | None = Field(
+        None, gt=0, le=MAX_WINDOW_SECONDS, description="that the encoder sees in training; null: its own window"
+    )
     max_seconds: float = Field(MAX_WINDOW_SECONDS, gt=0, le=MAX_WINDOW_SECONDS)
     max_dropped_fraction: Fraction = Field(0.05, description="more clips dropped by the audit than this stops the run")
 
@@ -151,6 +154,23 @@ class Data(Strict):
     def training_sources(self) -> list[Source]:
         """The sources of the set `train` in the order of its index: what is learned, then what is replayed."""
         return [*self.train, *(self.replay.sources if self.replay else [])]
+
+    @model_validator(mode="before")
+    @classmethod
+    def fit_into_window(cls, values: Any) -> Any:
+        """A shorter window takes shorter clips, where the job does not say which it takes."""
+        if isinstance(values, dict) and isinstance(values.get("window_seconds"), int | float):
+            return {"max_seconds": values["window_seconds"], **values}
+        return values
+
+    @model_validator(mode="after")
+    def check_window(self) -> "Data":
+        if self.window_seconds is not None and self.max_seconds > self.window_seconds:
+            raise ValueError(
+                f"max_seconds: {self.max_seconds:g}: clips would be longer than window_seconds"
+                f" ({self.window_seconds:g}); lower it, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def check_replay(self) -> "Data":

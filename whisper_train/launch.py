@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import psutil
 
 from whisper_train.children import end_with_parent
-from whisper_train.errors import RunFailed, UserError
+from whisper_train.errors import RunFailed, Stopped, UserError
+from whisper_train.out_of_memory import OutOfMemory, clear_words, read_word
 from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
 from whisper_train.training.checkpoints import find_newest
@@ -51,6 +52,8 @@ def find_hosts(environment: Mapping[str, str]) -> Hosts:
 def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails.
 
+    It is an OutOfMemory where memory ran out; Stopped where the run was asked to leave at that moment.
+
     SIGTERM and SIGINT stop the run while it goes on, and mean again what they meant before when it is over.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -62,7 +65,12 @@ def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
 
         request = StopRequest()
         request.install()
-        return run_rank(plan, request, say)
+        try:
+            return run_rank(plan, request, say)
+        except OutOfMemory:
+            if request.asked:
+                raise Stopped from None
+            raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -71,6 +79,7 @@ def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
 def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     plan_file, outcome = plan.folder.path / ".plan.json", plan.folder.path / f".outcome-{hosts.rank}"
     outcome.unlink(missing_ok=True)
+    clear_words(plan.folder.path)
     if hosts.rank == 0:
         write_plan(plan, plan_file)
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={plan.layout.ranks_per_host}"]
@@ -91,6 +100,8 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     )
     stopping = forward_signals(process)
     status = process.wait()
+    if ran_out := read_word(plan.folder.path):
+        raise Stopped if stopping() else ran_out
     if outcome.is_file():
         ended = outcome.read_text(encoding="utf-8").strip()
         if ended.startswith(REFUSED):

@@ -3,12 +3,13 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from whisper_train.errors import UserError
 from whisper_train.job import Job
-from whisper_train.job_file import display, find_file, suggest_file
+from whisper_train.job_file import display, find_file, read_yaml, suggest_file
 
 PROFILES = ((120_000, "h200"), (60_000, "80gb"), (0, "2x16gb"))  # by the memory of the smallest card, in MiB
 
@@ -60,6 +61,11 @@ def choose_profile(name: str | None, config_dir: Path, gpus: list[int]) -> tuple
         chosen = next(name for least, name in PROFILES if min(gpus) >= least)
         why = f"found {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} with {min(gpus) // 1024} GiB"
     return folder / f"{chosen}.yaml", f"machine profile {chosen} ({why}; MACHINE=<profile> chooses another)"
+
+
+def list_profiles(folder: Path) -> dict[str, dict[str, Any]]:
+    """The machine profiles in `folder` by their names, as they stand in their files."""
+    return {path.stem: read_yaml(path) for path in sorted((folder / "machines").glob("*.yaml"))}
 
 
 def choose_gpus(job: Job, environment: Mapping[str, str]) -> int:
@@ -114,15 +120,22 @@ def plan_layout(job: Job, *, gpus: int, hosts: int = 1) -> Layout:
             f"{job.name}: training.global_batch_size: {total}: cannot be spread over {ranks} processes; use a multiple"
         )
     share = total // ranks
-    per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
     cores = len(os.sched_getaffinity(0))
-    return Layout(
+    whole = Layout(
         ranks=ranks,
         ranks_per_host=per_host,
-        per_device=per_device,
-        accumulation=share // per_device,
+        per_device=share,
+        accumulation=1,
         threads=machine.threads or max(1, cores // per_host),
     )
+    return with_device_batch(whole, largest)
+
+
+def with_device_batch(layout: Layout, largest: int) -> Layout:
+    """The layout of the same global batch that takes at most `largest` clips at a time."""
+    share = layout.per_device * layout.accumulation
+    per_device = max(size for size in range(1, min(largest, share) + 1) if share % size == 0)
+    return replace(layout, per_device=per_device, accumulation=share // per_device)
 
 
 def choose_precision(job: Job) -> str:

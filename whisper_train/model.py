@@ -166,10 +166,15 @@ def prepare_for_training(model: Any, tokenizer: Any, job: Job) -> Any:
     """Sets language and task, dropout, SpecAugment, LoRA and what is frozen; returns the model to train."""
     clean_generation_config(model)
     set_language(model, tokenizer, job.language, job.task)
-    apply_model_settings(model, job.model)
-    if job.model.lora:
-        model = add_lora(model, job.model.lora)
-    freeze_parts(model, job.model.freeze)
+    return shape_for_training(model, job.model)
+
+
+def shape_for_training(model: Any, settings: Model) -> Any:
+    """Dropout, SpecAugment, LoRA and what is frozen: all of it that decides on memory, and that needs no tokenizer."""
+    apply_model_settings(model, settings)
+    if settings.lora:
+        model = add_lora(model, settings.lora)
+    freeze_parts(model, settings.freeze)
     return model
 
 

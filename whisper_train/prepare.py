@@ -52,6 +52,12 @@ def prepare(
     config = load_config(base, revision=job.base_revision)
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
     check_parts(job.model.freeze, config)
+    whole_window = processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate
+    if job.data.window_seconds and job.data.window_seconds > whole_window:
+        raise UserError(
+            f"data.window_seconds: {job.data.window_seconds:g}: the base's window has {whole_window:g} s; lower it, or"
+            " leave it out"
+        )
     if layout.ranks == 1 and deepspeed is None:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses, it refuses before the data is read
     inputs = learning_inputs(job, directories)
@@ -65,7 +71,7 @@ def prepare(
             len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + PROMPT_AND_END
         ),
         max_tokens=min(config.max_target_positions, MAX_LABEL_TOKENS),
-        window_seconds=processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate,
+        window_seconds=whole_window,
         say=say,
     )
     note_replay(job, folder, directories.cache, say)
@@ -73,8 +79,7 @@ def prepare(
     checkpoint = find_newest(folder.checkpoints, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
-        if make_resumable(checkpoint, layout, deepspeed is not None, say):
-            deepspeed = {**(deepspeed or {}), "checkpoint": {"load_universal": True}}
+        deepspeed = make_resumable(checkpoint, layout, deepspeed, say)
     folder.update(data=digests)
     return RunPlan(
         job=job,
@@ -121,14 +126,20 @@ def missing_manifests(job: Job) -> list[str]:
     ]
 
 
-def make_resumable(checkpoint: Path, layout: Layout, deepspeed: bool, say: Callable[[str], None]) -> bool:
-    """Whether the ranks must load the universal form of `checkpoint`, made here where another layout needs it."""
+def make_resumable(
+    checkpoint: Path, layout: Layout, deepspeed: dict[str, Any] | None, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The DeepSpeed configuration that loads `checkpoint`, of which a universal form is made where ranks differ."""
     say(f"resuming from {checkpoint.name}")
-    if not check_resumable(checkpoint, ranks=layout.ranks, deepspeed=deepspeed, global_batch=layout.global_batch):
-        return False
-    say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
-    convert_to_universal(checkpoint)
-    return True
+    universal = check_resumable(
+        checkpoint, ranks=layout.ranks, deepspeed=deepspeed is not None, global_batch=layout.global_batch
+    )
+    if universal:
+        say(f"converting {checkpoint.name} for {layout.ranks} rank(s)")
+        convert_to_universal(checkpoint)
+    if deepspeed is None:
+        return None
+    return {**deepspeed, "checkpoint": {**deepspeed.get("checkpoint", {}), "load_universal": universal}}
 
 
 def check_same_data(folder: RunFolder, digests: Mapping[str, str]) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from whisper_train.errors import RunFailed, Stopped, UserError
 
-LIBRARIES = ("transformers", "accelerate", "datasets", "DeepSpeed", "deepspeed", "torch", "peft", "py.warnings")
+LIBRARIES = (
+    "transformers",
+    "accelerate",
+    "datasets",
+    "DeepSpeed",
+    "deepspeed",
+    "torch",
+    "peft",
+    "bitsandbytes",
+    "py.warnings",
+)
 
 HEAR = "next, hear what it hears:"  # before a command to paste; docker/job.sh knows it too
 

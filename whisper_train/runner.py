@@ -26,6 +26,7 @@ from whisper_train.paths import Directories, find_config_dir, find_directories, 
 from whisper_train.plan import RunPlan
 from whisper_train.prepare import prepare
 from whisper_train.publish import push
+from whisper_train.recovery import known_to_fit, launch_until_it_fits
 from whisper_train.run_folder import (
     DONE,
     FAILED,
@@ -134,8 +135,9 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
             with errors_logged(), naming(job):
                 status = folder.read().get("status")
                 if status != TRAINED:
+                    layout = known_to_fit(layout, job, folder, say)
                     plan = prepare(job, folder, layout, directories, environment, say)
-                    status = launch(plan, hosts, say)
+                    status = launch_until_it_fits(plan, hosts, say)
                 if status == TRAINED:
                     status = finish(job, folder, directories, environment, say)
         except Stopped:

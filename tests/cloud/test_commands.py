@@ -118,7 +118,7 @@ def test_offers_follow_from_job_and_machine(vast: VastServer, run_cli: RunCli) -
     assert order == ["8", "7"]
     asked = vast.asked("POST", "/api/v0/bundles/")[-1].body
     assert asked["num_gpus"] == {"eq": "1"}
-    assert asked["gpu_ram"] == {"gte": 15_500.0}
+    assert asked["gpu_ram"] == {"gte": 16_000.0}
     assert asked["cuda_max_good"] == {"gte": "13.0"}
     assert asked["compute_cap"] == {"gte": "800"}
     assert asked["disk_space"] == {"gte": "60"}
@@ -133,7 +133,7 @@ def test_offers_follow_from_job_and_machine(vast: VastServer, run_cli: RunCli) -
 
 
 def test_a_large_base_gets_a_large_card(vast: VastServer, run_cli: RunCli) -> None:
-    refused(run_cli("vast", "offers", "german"), "profile 80gb", "4 checkpoints of 24.8")
+    refused(run_cli("vast", "offers", "german"), "profile 80gb", "4 checkpoints of 15.6")
     assert vast.asked("POST", "/api/v0/bundles/")[-1].body["gpu_ram"] == {"gte": 79_000.0}
 
 

@@ -116,7 +116,7 @@ def test_a_job_that_is_too_long(vast: VastServer, run_cli: RunCli, make_job: Mak
 
 
 def test_a_base_without_a_size_needs_a_machine(vast: VastServer, run_cli: RunCli) -> None:
-    refused(run_cli("vast", "offers", "german", "--set", "base=primeline/other-model"), "base:", "MACHINE=h200")
+    refused(run_cli("vast", "offers", "german", "--set", "base=primeline/other-model"), "base:", "MACHINE=", "h200")
     refused(run_cli("vast", "offers", "german", "--machine", "cpu"), "has no GPU", "h200")
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from whisper_train.cloud.client import call, call_json, parse_json, rows_of
 from whisper_train.cloud.image import CACHE_DIR, Mode, check_image, join_environment, launch_options
-from whisper_train.cloud.need import PROFILES, Need
+from whisper_train.cloud.need import Need
 from whisper_train.cloud.parcel import job_path
 from whisper_train.cloud.travel import pack_jobs
 from whisper_train.errors import UserError
+from whisper_train.machine import PROFILES
 
 Instance = Mapping[str, Any]
 LABEL = "whisper-train:"
@@ -26,7 +27,8 @@ def instance_options(
     check_image(image)
     name = need.job.name
     variables = {"EXP": name, **pack_jobs(need.jobs)}
-    if need.profile in PROFILES:  # the image has it; one of the user's own is in the packed job alone
+    known = {name for _, name in PROFILES}  # the image has them; one of the user's own is in the packed job alone
+    if need.profile in known:
         variables["MACHINE"] = need.profile
     if stop_when_done:
         variables["STOP_WHEN_DONE"] = "1"

@@ -1,24 +1,22 @@
 """What a job needs of a rented machine: GPUs and their memory, RAM, disk. Estimates, each with its reason."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from whisper_train.cloud.travel import read_chain
 from whisper_train.errors import UserError
 from whisper_train.job import Job
+from whisper_train.machine import list_profiles
+from whisper_train.paths import find_config_dir
+from whisper_train.planning.bases import SIZES, dimensions_by_name, dimensions_of_new
+from whisper_train.planning.disk import estimate_disk
 
-# Parameters in millions of the bases people start from (https://github.com/openai/whisper/blob/main/model-card.md).
-PARAMETERS = {"tiny": 39, "base": 74, "small": 244, "medium": 769, "large": 1550, "turbo": 809}
-LARGEST_ON_16_GB = 809  # millions of parameters; see jobs/machines/2x16gb.yaml
-
-# GPUs, memory of each and RAM that a profile of jobs/machines/ is written for, in GB. A card offers a little less than
-# its name says, so a little less is asked for.
-PROFILES = {"h200": (1, 120.0, 64), "80gb": (1, 79.0, 64), "2x16gb": (2, 15.5, 48)}
-
-BYTES_PER_PARAMETER = 16  # of a checkpoint: float32 weights, two moments of Adam, and what ZeRO adds
-IMAGE_GB = 40  # the image, its layers, packages' caches
-DATA_GB = 50  # for data from the hub, whose size nobody tells beforehand
+LARGEST_ON_16_GB = 809_000_000  # parameters: turbo; larger ones want two such cards, or one of 80 GB
+SMALL, LARGE = "2x16gb", "80gb"  # the profiles for them
+IMAGE_BYTES = 40_000_000_000  # the image, its layers, packages' caches
+RAM_GB = 32  # where a profile of one's own does not say
+GB = 10**9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,58 +56,63 @@ def find_need(
 
     Raises UserError for mistakes in the job, and where the machine is a guess: an unknown base, a profile of one's own.
     """
+    folder = find_config_dir(environment)
     profile = machine
     if profile is None:
-        profile, gpus = suit(read_chain(name, None, overrides, environment), gpus)
+        profile, gpus = suit(read_chain(name, None, overrides, environment), gpus, folder)
     jobs = read_chain(name, profile, overrides, environment)
-    profile = jobs[-1].machine.name
-    if jobs[-1].machine.device == "cpu":
-        raise UserError(f"MACHINE: {profile}: has no GPU, and Vast.ai rents GPUs; name {', '.join(PROFILES)}")
-    if profile not in PROFILES and (gpus is None or gpu_gb is None):
-        raise UserError(f"MACHINE: {profile}: is a profile of your own; say what it needs: --gpus 1 --gpu-memory 24")
-    default_gpus, default_gb, ram_gb = PROFILES.get(profile, (1, 0.0, 32))
-    disk, why = estimate_disk(jobs)
+    settings = jobs[-1].machine
+    if settings.device == "cpu":
+        raise UserError(
+            f"MACHINE: {settings.name}: has no GPU, and Vast.ai rents GPUs; name {', '.join(gpu_profiles(folder))}"
+        )
+    hardware = settings.hardware
+    if hardware is None and (gpus is None or gpu_gb is None):
+        raise UserError(
+            f"MACHINE: {settings.name}: does not say what it needs; say it: --gpus 1 --gpu-memory 24, or `hardware` in"
+            " the profile"
+        )
+    disk, why = disk_gb_of(jobs)
     return Need(
         jobs=jobs,
-        profile=profile,
-        gpus=gpus or default_gpus,
-        gpu_gb=gpu_gb or default_gb,
-        ram_gb=ram_gb,
+        profile=settings.name,
+        gpus=gpus or (hardware.cards if hardware else 1),
+        gpu_gb=gpu_gb or (hardware.card_gb if hardware else 0.0),
+        ram_gb=round(hardware.host_gb) if hardware else RAM_GB,
         disk_gb=disk_gb or disk,
-        why=f"machine profile {profile}; {'DISK as given' if disk_gb else why}",
+        why=f"machine profile {settings.name}; {'DISK as given' if disk_gb else why}",
     )
 
 
-def suit(jobs: Sequence[Job], gpus: int | None) -> tuple[str, int | None]:
+def gpu_profiles(folder: Path) -> list[str]:
+    """The profiles that say which GPUs they are written for."""
+    return [name for name, profile in list_profiles(folder).items() if profile.get("hardware")]
+
+
+def suit(jobs: Sequence[Job], gpus: int | None, folder: Path) -> tuple[str, int | None]:
     """The profile for the base of `jobs` and how many GPUs of it; raises UserError when the base tells no size."""
     parameters = count_parameters(jobs)
     if parameters is None:
         raise UserError(
             f"{jobs[-1].name}: base: {jobs[0].base}: its size cannot be told from its name; choose the machine:"
-            f" MACHINE={'|'.join(PROFILES)}"
+            f" MACHINE={'|'.join(gpu_profiles(folder))}"
         )
-    return ("2x16gb", gpus or 1) if parameters <= LARGEST_ON_16_GB else ("80gb", gpus)
+    return (SMALL, gpus or 1) if parameters <= LARGEST_ON_16_GB else (LARGE, gpus)
 
 
 def count_parameters(jobs: Sequence[Job]) -> int | None:
-    """Millions of parameters of what the first of `jobs` starts from, by its name; None when that says nothing."""
-    base = jobs[0].base
-    if base == "new":
-        return PARAMETERS["tiny"]
-    if base.startswith("distil-whisper/distil-large"):
-        return 756
-    found = re.search(r"whisper-(tiny|base|small|medium|large|turbo)(.*)", base.lower())
-    if found is None:
-        return None
-    return PARAMETERS["turbo" if "turbo" in found[2] else found[1]]
+    """Parameters of what the first of `jobs` starts from, by its name; None when that says nothing."""
+    if jobs[0].architecture is not None:
+        return dimensions_of_new(jobs[0].architecture).parameters
+    found = dimensions_by_name(jobs[0].base)
+    return found.parameters if found else None
 
 
-def estimate_disk(jobs: Sequence[Job]) -> tuple[int, str]:
+def disk_gb_of(jobs: Sequence[Job]) -> tuple[int, str]:
     """GB of disk, in tens, and what they are for. The disk of an instance cannot grow later."""
-    state_gb = (count_parameters(jobs) or PARAMETERS["large"]) * BYTES_PER_PARAMETER / 1000
-    kept = sum((job.training.get("save_total_limit") or 5) + 2 for job in jobs)  # one being written, and the model
-    sources = [source for job in jobs for source in job.data.training_sources]
-    data_gb = DATA_GB if any(source.hub and not source.streaming for source in sources) else 10
-    total = IMAGE_GB + data_gb + state_gb * kept
-    why = f"disk: {IMAGE_GB} for the image, {data_gb} for data, {kept} checkpoints of {state_gb:.1f}; DISK= changes it"
-    return -(-round(total) // 10) * 10, why
+    disk = estimate_disk(jobs, count_parameters(jobs) or SIZES["large"].parameters)
+    why = (
+        f"disk: {IMAGE_BYTES // GB} for the image, {disk.data // GB} for data, {disk.models / GB:.1f} for models,"
+        f" {disk.checkpoints} checkpoints of {disk.checkpoint / GB:.1f}; DISK= changes it"
+    )
+    return -(-(IMAGE_BYTES + disk.total) // (10 * GB)) * 10, why

@@ -4,7 +4,7 @@ import math
 import multiprocessing.context
 import signal
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return len(self.index)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """`waveform`, `tokens`, `unlearned` (so many first predictions), `clips`; and what was `dropped`, if any."""
+        """`waveform`, `tokens`, `unlearned` (so many first predictions), `clips`, `audio_seconds`; `dropped`."""
         heard: list[tuple[int, dict[str, Any], Waveform]] = []
         dropped = []
         for position in draw.positions:
@@ -82,7 +82,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
             cut_at=joined.cut_at,
             prompt="" if draw.prompt == NO_CLIP else self.index[draw.prompt]["text"],
         )
-        return {"waveform": joined.waveform, "tokens": tokens, "unlearned": unlearned, "clips": len(heard)}
+        audio_seconds = sum(end - start for start, end in joined.spans)
+        facts = {"unlearned": unlearned, "clips": len(heard), "audio_seconds": audio_seconds}
+        return {"waveform": joined.waveform, "tokens": tokens, **facts}
 
     def augmented(self, draw: Draw, heard: Sequence[tuple[int, dict[str, Any], Waveform]]) -> list[Waveform]:
         """The waveforms with their effects; what makes them longer leaves room for all of them in the window."""
@@ -150,12 +152,23 @@ def shielded(workers: int) -> ShieldedFork | None:
     return ShieldedFork() if workers else None
 
 
+class Counts(NamedTuple):
+    """What is in a batch."""
+
+    windows: int
+    clips: int  # that are learned
+    audio_seconds: float  # of theirs: pauses and what is cut off apart
+    tokens: int  # of all windows, padding apart
+    width: int  # tokens of a window with its padding
+    labels: int  # tokens that are learned
+
+
 class Collator:
     """Makes batches of `waveforms` (windows, samples), `samples` (windows,), `decoder_input_ids` and `labels`.
 
     The decoder is fed its tokens up to the last of the text and must predict what follows, end of text included; of a
     prompt nothing. Positions beyond a window's own length are masked by position, since Whisper pads with end of text.
-    `clips` counts those that are learned; `dropped` names those that could not be.
+    `counts` says what is in it; `dropped` names the clips that could not be read.
     """
 
     def __init__(self, pad_token: int) -> None:
@@ -165,22 +178,31 @@ class Collator:
         windows = [item for item in items if "waveform" in item]
         dropped = [one for item in items for one in item.get("dropped", [])]
         if not windows:  # nothing to learn from, but every rank must take the step: silence without labels
-            nothing = {"tokens": [self.pad_token] * 2, "unlearned": 1, "clips": 0}
+            nothing = {"tokens": [self.pad_token] * 2, "unlearned": 1, "clips": 0, "audio_seconds": 0.0}
             windows = [{"waveform": np.zeros(SAMPLE_RATE // 10, np.float32), **nothing}]
         samples = [len(window["waveform"]) for window in windows]
-        width = max(len(window["tokens"]) for window in windows) - 1
+        lengths = [len(window["tokens"]) - 1 for window in windows]
+        width = max(lengths)
         waveforms = torch.zeros(len(windows), max(samples))
         inputs = torch.full((len(windows), width), self.pad_token)
         labels = torch.full((len(windows), width), IGNORED)
         for number, window in enumerate(windows):
             tokens, unlearned = torch.tensor(window["tokens"]), window["unlearned"]
             waveforms[number, : samples[number]] = torch.from_numpy(window["waveform"])
-            inputs[number, : len(tokens) - 1] = tokens[:-1]
-            labels[number, unlearned : len(tokens) - 1] = tokens[unlearned + 1 :]
+            inputs[number, : lengths[number]] = tokens[:-1]
+            labels[number, unlearned : lengths[number]] = tokens[unlearned + 1 :]
+        counts = Counts(
+            windows=len(windows),
+            clips=sum(window["clips"] for window in windows),
+            audio_seconds=sum(window["audio_seconds"] for window in windows),
+            tokens=sum(lengths),
+            width=width,
+            labels=int((labels != IGNORED).sum()),
+        )
         batch = {
             "waveforms": waveforms,
             "samples": torch.tensor(samples),
-            "clips": sum(window["clips"] for window in windows),
+            "counts": counts,
             "decoder_input_ids": inputs,
             "labels": labels,
         }

@@ -1,5 +1,6 @@
 """What an epoch shows, and in which order: a function of seed and epoch, the same on any machine."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ class ClipOrder(Sampler[Draw]):
         self.global_batch = global_batch
         self.seed = seed
         self.epoch = 0
+        self.shown = 0  # draws of this epoch that were trained on before
         counts = np.bincount(self.sources, minlength=len(weights))
         self.windows: int = sum(round(float(count) * weight) for count, weight in zip(counts, weights, strict=True))
         if self.windows == 0:
@@ -80,14 +82,24 @@ class ClipOrder(Sampler[Draw]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def go_on(self, step: int) -> None:
+        """Makes the next epoch that is iterated the one of training step `step`.
+
+        What it has shown before that step comes as FILLER: whoever skips it need not wait until it is drawn.
+        """
+        self.set_epoch(step // self.steps)
+        self.shown = step % self.steps * self.global_batch
+
     def __iter__(self) -> Iterator[Draw]:
         chance = np.random.default_rng([self.seed, self.epoch])
         windows, repeats = self.chosen(chance)
         order = self.shuffled(windows, chance)
         chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 4))
-        for window, repeat, drawn in zip(windows[order], repeats[order], chances, strict=True):
+        yield from itertools.repeat(FILLER, self.shown)
+        rest = slice(self.shown, None)
+        for window, repeat, drawn in zip(windows[order[rest]], repeats[order[rest]], chances[rest], strict=True):
             yield self.draw(int(window), int(repeat), drawn)
-        yield from [FILLER] * (len(self) - len(order))
+        yield from itertools.repeat(FILLER, len(self) - max(len(order), self.shown))
 
     def draw(self, window: int, repeat: int, drawn: np.ndarray) -> Draw:
         """The window as this epoch shows it; `drawn` are four numbers between 0 and 1."""

@@ -10,13 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.modeling_outputs import BaseModelOutput
 
-from whisper_train.audio import SAMPLE_RATE, log_mel
+from whisper_train.audio import SAMPLE_RATE, LogMel
 from whisper_train.data.dataset import shielded
 from whisper_train.evaluation.passages import Passages
 from whisper_train.evaluation.words import join_texts
 from whisper_train.job import Job
 from whisper_train.machine import choose_precision
 from whisper_train.model import is_multilingual
+from whisper_train.out_of_memory import evaluating
 
 LEAST_SECONDS = 0.1  # of sound: what a model writes about less, at the very end of a recording, nobody has said
 TRANSFORMERS_FRAME = 0.01  # seconds that transformers takes a frame of any spectrogram for in what generate() returns
@@ -108,7 +109,8 @@ def transcribe(
     for batch in loader:
         started = time.perf_counter()
         heard = [item for item in batch if item["waveform"] is not None]
-        texts = iter(transcribe_batch(model, processor, heard, decoding) if heard else [])
+        with evaluating(decoding.batch_size):
+            texts = iter(transcribe_batch(model, processor, heard, decoding) if heard else [])
         spent = time.perf_counter() - started
         audio = sum(len(item["waveform"]) for item in heard)
         lines = []
@@ -129,7 +131,7 @@ def transcribe_batch(model: Any, processor: Any, batch: Sequence[dict[str, Any]]
     waveforms = torch.zeros(len(batch), max(lengths))
     for row, item in enumerate(batch):
         waveforms[row, : lengths[row]] = torch.from_numpy(item["waveform"])
-    features = log_mel(waveforms.to(device), extractor).to(dtype)
+    features = LogMel(extractor, device)(waveforms.to(device)).to(dtype)
     options: dict[str, Any] = {"num_beams": decoding.beams, "max_length": decoding.max_length}
     options = {key: value for key, value in options.items() if value is not None}
     if is_multilingual(model):  # without the task, WER went from 2.5 to 33.6 %

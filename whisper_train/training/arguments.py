@@ -88,6 +88,13 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
     return arguments
 
 
+def compute_dtype(arguments: Any) -> Any:
+    """The torch type that matrices are multiplied in."""
+    import torch
+
+    return torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else torch.float32
+
+
 def check_buildable(arguments: Any) -> None:
     """Tries what the trainer builds only after the data are read; raises UserError naming the key at fault."""
     import torch
@@ -95,6 +102,9 @@ def check_buildable(arguments: Any) -> None:
     from transformers import Trainer, get_scheduler
     from transformers.utils import is_liger_kernel_available
 
+    optimizer = getattr(arguments.optim, "value", arguments.optim)
+    if "bnb" in optimizer and find_spec("bitsandbytes") is None:
+        raise UserError(f"training.optim: {optimizer}: needs bitsandbytes: pip install 'whisper-train[low-memory]'")
     model = torch.nn.Linear(1, 1, device="meta")  # draws no random number
     plain = torch.optim.SGD(model.parameters())
     schedule = {"num_warmup_steps": 0, "num_training_steps": 1_000_000}

@@ -19,7 +19,7 @@ from whisper_train.job_data import Source
 from whisper_train.labels import Labels
 from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
 from whisper_train.plan import RunPlan
-from whisper_train.training.arguments import make_arguments, report_to
+from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
     OrderCallback,
@@ -27,15 +27,21 @@ from whisper_train.training.callbacks import (
     StopCallback,
     StopRequest,
     TensorBoardCallback,
+    ThroughputCallback,
 )
 from whisper_train.training.evaluate import measure
+from whisper_train.training.flops import StepFlops, count_passes
+from whisper_train.training.last_step import StepWatch
+from whisper_train.training.loss import is_deferred, make_loss
+from whisper_train.training.meter import Meter, Work
 from whisper_train.training.trainer import WhisperTrainer
+from whisper_train.training.window import count_positions, count_samples, see_positions
 
 
 def build_trainer(
     plan: RunPlan, request: StopRequest, say: Callable[[str], None]
-) -> tuple[WhisperTrainer, StopCallback]:
-    """The trainer of a run on this rank, and the callback that knows whether it was asked to stop."""
+) -> tuple[WhisperTrainer, StopCallback, StepWatch]:
+    """The trainer of a run on this rank, and the callbacks that know whether it was asked to stop, and in a step."""
     job = plan.job
     seed = job.training.get("seed", 42)
     set_seed(seed)  # before the model: new LoRA adapters are random
@@ -55,9 +61,10 @@ def build_trainer(
 
     # 2. data
     window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
-    clips = open_train_set(plan, labels, window_seconds, seed)
     name, sources = next(iter(job.data.eval.items()))
     eval_clips = open_eval_set(plan, name, sources, labels, window_seconds)
+    window_seconds = job.data.window_seconds or window_seconds
+    clips = open_train_set(plan, labels, window_seconds, seed)
     order = ClipOrder(
         clips.index,
         epoch_weights(job.data, clips.index),
@@ -70,7 +77,12 @@ def build_trainer(
 
     # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
-    stop = StopCallback(request)
+    positions = count_positions(window_seconds, processor.feature_extractor.hop_length)
+    if job.data.window_seconds:
+        see_positions(model, positions)
+    loss = make_loss(model, args.label_smoothing_factor, compute_dtype(args))
+    meter = make_meter(plan, model, positions, processor.feature_extractor.hop_length)
+    stop, watch = StopCallback(request), StepWatch()
     decoding = make_decoding(job, workers=args.dataloader_num_workers)
     trainer = WhisperTrainer(
         model=model,
@@ -78,7 +90,7 @@ def build_trainer(
         train_dataset=clips,
         eval_dataset=eval_clips,
         data_collator=Collator(model.config.pad_token_id),
-        callbacks=[stop, *other_callbacks(plan, order, args, say)],
+        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, say)],
         processor=processor,
         order=order,
         measure=lambda trainer: measure(trainer, job, decoding),
@@ -88,17 +100,32 @@ def build_trainer(
             "ranks": plan.layout.ranks,
             "deepspeed": plan.deepspeed is not None,
             "global_batch": plan.layout.global_batch,
+            "optim": job.training.get("optim"),
         },
         dropped_file=plan.folder.data / "dropped-in-training.jsonl",
         max_dropped_fraction=job.data.max_dropped_fraction,
         layer_decay=job.model.layer_decay,
+        loss=loss,
+        meter=meter,
+        window_positions=positions if job.data.window_seconds else None,
     )
     check_launch(trainer, plan)
-    return trainer, stop
+    return trainer, stop, watch
 
 
-def other_callbacks(plan: RunPlan, order: ClipOrder, args: Any, say: Callable[[str], None]) -> list[TrainerCallback]:
+def make_meter(plan: RunPlan, model: Any, positions: int, hop_length: int) -> Meter:
+    """Measures windows of `positions`; goes on from what earlier sessions of a resumed run have trained on."""
+    throughput = plan.folder.read().get("throughput") if plan.checkpoint else None
+    earlier = Work(**throughput["totals"]) if throughput else Work()
+    flops = StepFlops(model.config, positions, count_passes(model), labels_only=is_deferred(model))
+    return Meter(earlier, count_samples(positions, hop_length) / SAMPLE_RATE, flops)
+
+
+def other_callbacks(
+    plan: RunPlan, order: ClipOrder, args: Any, meter: Meter, say: Callable[[str], None]
+) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
+    callbacks.append(ThroughputCallback(meter, plan.folder))
     callbacks.append(EarlyStopCallback(args.metric_for_best_model, plan.job.training.get("early_stopping_patience")))
     if "tensorboard" in report_to(plan.job):
         callbacks.append(TensorBoardCallback(plan.folder.logs))

@@ -13,7 +13,11 @@ import torch
 from transformers import TrainerCallback
 
 from whisper_train.errors import Stopped
+from whisper_train.run_folder import RunFolder
 from whisper_train.run_log import duration
+from whisper_train.training.arguments import compute_dtype
+from whisper_train.training.flops import matmul_rate
+from whisper_train.training.meter import Meter
 
 
 class StopRequest:
@@ -78,13 +82,13 @@ class StopCallback(TrainerCallback):
 
 
 class OrderCallback(TrainerCallback):
-    """Tells the sampler which epoch it is: accelerate's own set_epoch does not reach it behind a resumed loader."""
+    """Tells the sampler where training is: accelerate's own set_epoch does not reach it behind a resumed loader."""
 
     def __init__(self, order: Any) -> None:
         self.order = order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.order.set_epoch(state.global_step // self.order.steps)
+        self.order.go_on(state.global_step)
 
 
 class EarlyStopCallback(TrainerCallback):
@@ -148,13 +152,36 @@ class ProgressCallback(TrainerCallback):
             left = spent / max(done - self.first_step, 1) * (total - done)
             self.say(
                 f"step {done:,}/{total:,}  loss {logs['loss']:.4f}  grad {logs.get('grad_norm', 0):.2f}"
-                f"  lr {logs['learning_rate']:.2e}  {logs.get('audio_hours_per_hour', 0):.1f} audio h/h"
+                f"  lr {logs['learning_rate']:.2e}  {rate(logs['clips_per_second'])} clips/s"
+                f"  {rate(logs['audio_hours_per_hour'])} audio h/h  pad {logs['padding_share']:.0%}"
+                f"  wait {logs['data_wait_share']:.0%}  mfu {logs['model_flops_utilization']:.0%}"
                 f"  {duration(left)} left"
             )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def rate(value: float) -> str:
+    """Three digits or so: 0.4, 41.6, 416, 4,162."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+class ThroughputCallback(TrainerCallback):
+    """Measures from the first step on, and leaves the totals in run.json with every checkpoint, the last among them."""
+
+    def __init__(self, meter: Meter, folder: RunFolder) -> None:
+        self.meter = meter
+        self.folder = folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Nothing else runs yet, reading processes neither: else the device would seem slower than it is."""
+        self.meter.start(matmul_rate(args.device, compute_dtype(args)))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.folder.update(throughput=self.meter.total.report())
 
 
 class TensorBoardCallback(TrainerCallback):

@@ -84,7 +84,19 @@ def check_resumable(checkpoint: Path, *, ranks: int, deepspeed: bool, global_bat
             f"{checkpoint}: was written with a global batch of {facts['global_batch']}, not {global_batch};"
             f" set training.global_batch_size={facts['global_batch']}"
         )
-    return bool(deepspeed and facts["ranks"] != ranks)
+    moves = bool(deepspeed and facts["ranks"] != ranks)
+    if moves and is_quantized(facts.get("optim")):
+        raise UserError(
+            f"{checkpoint}: was written by {facts['ranks']} rank(s) with training.optim: {facts['optim']}, whose states"
+            f" are quantized in blocks of a rank's share and cannot be divided among {ranks}; go on with"
+            f" {facts['ranks']} (machine.processes={facts['ranks']}), or start another job from this one's model"
+        )
+    return moves
+
+
+def is_quantized(optimizer: str | None) -> bool:
+    """Whether the states of `optimizer` are kept in 8 or 4 bits, as transformers names it."""
+    return optimizer is not None and any(bits in optimizer for bits in ("8bit", "4bit"))
 
 
 def convert_to_universal(checkpoint: Path) -> None:

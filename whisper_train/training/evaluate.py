@@ -12,6 +12,7 @@ from whisper_train.evaluation.passages import Clips, choose_clips
 from whisper_train.evaluation.score import count_pairs
 from whisper_train.evaluation.transcribe import Decoding, transcribe
 from whisper_train.job import Job
+from whisper_train.out_of_memory import evaluating
 
 
 def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
@@ -44,7 +45,9 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         multiprocessing_context=shielded(decoding.workers),
         generator=torch.Generator(),  # torch's own belongs to training
     )
-    return {**metrics, "loss": label_loss(trainer, model, loader)}
+    with evaluating(decoding.batch_size):
+        loss = label_loss(trainer, model, loader)
+    return {**metrics, "loss": loss}
 
 
 def fits(clips: Any, position: int, max_tokens: int) -> bool:

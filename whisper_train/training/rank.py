@@ -9,6 +9,7 @@ from pathlib import Path
 
 from whisper_train.errors import RunFailed, Stopped, UserError
 from whisper_train.launch import FAILED, REFUSED
+from whisper_train.out_of_memory import OutOfMemory, leave_word
 from whisper_train.paths import write_text
 from whisper_train.plan import RunPlan, read_plan
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, TRAINING_LOG, locked
@@ -47,6 +48,11 @@ def main(plan_file: Path, outcome: Path) -> None:
         status = STOPPED
     except UserError as error:  # all ranks find the same; the launcher tells it
         status = f"{REFUSED}{error}"
+    except OutOfMemory as error:
+        leave_word(plan.folder.path, int(os.environ["RANK"]), error)
+        if plan.layout.ranks > 1:
+            os._exit(1)  # at once: the others wait for this one in a collective operation
+        status = f"{FAILED}{error}"
     except RunFailed as error:
         status = f"{FAILED}{error}"
     except RuntimeError as error:

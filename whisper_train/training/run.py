@@ -14,22 +14,29 @@ from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
 from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.plan import RunPlan
+from whisper_train.resident import return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.training.build import build_trainer
 from whisper_train.training.callbacks import StopRequest
 from whisper_train.training.checkpoints import find_newest, is_complete
+from whisper_train.training.last_step import train_steps
 
 
 def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> str:
     """Trains the plan on this rank and returns the run's status: trained or stopped."""
     folder = plan.folder
     torch.set_num_threads(plan.layout.threads)
+    if not torch.cuda.is_available():
+        return_freed_memory()
     started = time.monotonic()
-    status, facts = train(plan, request, say)
-    if int(os.environ.get("RANK", "0")) == 0:
-        if status == TRAINED:
-            folder.update(status=TRAINED, kept=None, **facts)
-        folder.add_time("training", time.monotonic() - started)
+    first = int(os.environ.get("RANK", "0")) == 0
+    try:
+        status, facts = train(plan, request, say)
+    finally:
+        if first:
+            folder.add_time("training", time.monotonic() - started)
+    if first and status == TRAINED:
+        folder.update(status=TRAINED, kept=None, **facts)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # for the evaluation, where it follows in this process
@@ -38,7 +45,7 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
 
 def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
     """Trains from the plan's checkpoint or its base; returns the status and what run.json should say of it."""
-    trainer, stop = build_trainer(plan, request, say)
+    trainer, stop, watch = build_trainer(plan, request, say)
     how = f"{trainer.args.device.type}, {choose_precision(plan.job)}{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
     if plan.deepspeed and plan.deepspeed.get("zero_force_ds_cpu_optimizer"):
         how += " with its compiled Adam in RAM"
@@ -47,7 +54,7 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
     if plan.job.data.windows:
         say(f"train: {len(trainer.train_dataset):,} clips in {len(trainer.order.grouping):,} windows")
-    trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    train_steps(trainer, watch, plan.checkpoint, say)
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next
     step = trainer.state.global_step

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +10,17 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
-from whisper_train.audio import SAMPLE_RATE, log_mel
-from whisper_train.data.dataset import IGNORED, shielded
+from whisper_train.audio import LogMel
+from whisper_train.data.dataset import shielded
 from whisper_train.data.order import ClipOrder
 from whisper_train.errors import RunFailed
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
 from whisper_train.training.layer_rates import split_by_layer
+from whisper_train.training.loss import Loss
+from whisper_train.training.meter import Meter
+from whisper_train.training.window import count_samples, whole_window
 
 LEAST_DROPPED = 20  # clips; fewer say nothing about a share
-
-
-def token_mean_loss(label_smoothing: float) -> Callable[..., torch.Tensor]:
-    """Cross entropy summed over the label tokens, divided by their number in the whole global batch.
-
-    Transformers takes Whisper's own mean over a micro-batch for one over the global batch, which multiplies loss and
-    gradient by the accumulation steps (transformers#46068).
-    """
-
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
-        total = nn.functional.cross_entropy(
-            outputs.logits.float().flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=label_smoothing,
-        )
-        return total / max(float(num_items_in_batch), 1.0)
-
-    return loss
 
 
 class WhisperTrainer(Seq2SeqTrainer):
@@ -56,10 +38,12 @@ class WhisperTrainer(Seq2SeqTrainer):
         dropped_file: Path,
         max_dropped_fraction: float,
         layer_decay: float | None,
+        loss: Loss,
+        meter: Meter,
+        window_positions: int | None,
         **options: Any,
     ) -> None:
-        args = options["args"]
-        super().__init__(compute_loss_func=token_mean_loss(args.label_smoothing_factor), **options)
+        super().__init__(compute_loss_func=loss, **options)
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
         self.processor = processor
@@ -72,8 +56,9 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.max_dropped_fraction = max_dropped_fraction
         self.layer_decay = layer_decay
         self.dropped = self.heard = 0  # clips of this session and rank
-        self.audio_seconds = 0.0  # trained on by this rank since the last log
-        self.clock = time.monotonic()
+        self.meter = meter
+        self.window_positions = window_positions  # that the encoder sees in training; None: all
+        self.log_mel = LogMel(processor.feature_extractor, self.args.device)
         self.writing_checkpoint = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ClipOrder:
@@ -82,24 +67,33 @@ class WhisperTrainer(Seq2SeqTrainer):
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
         loader.base_dataloader.multiprocessing_context = shielded(self.args.dataloader_num_workers)
+        loader.device = None  # _prepare_inputs copies them: accelerate would wait for the device at every batch
         return loader
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of one step, with what they hold and the time they took counted."""
+        batches, items = super().get_batch_samples(self.meter.waiting(epoch_iterator), num_batches, device)
+        for batch in batches:
+            self.heard += batch["counts"].clips
+            self.meter.count(batch["counts"])
+        return batches, items
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
-        samples, clips = inputs.pop("samples"), inputs.pop("clips")
+        del inputs["counts"]
         self.note_dropped(inputs.pop("dropped", []))
-        waveforms = inputs.pop("waveforms").to(self.args.device)
-        if self.model.training:
-            self.heard += clips
-            self.audio_seconds += float(samples.sum()) / SAMPLE_RATE
-        extractor = self.processor.feature_extractor
-        prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": log_mel(waveforms, extractor)})
-        config = self.model.config
-        if self.model.training and getattr(config, "apply_spec_augment", False):
+        device = self.args.device
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        samples, waveforms = inputs.pop("samples"), inputs.pop("waveforms")
+        hop_length = self.processor.feature_extractor.hop_length
+        short = self.model.training and self.window_positions
+        features = self.log_mel(waveforms, count_samples(short, hop_length) if short else None)
+        prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": features})
+        if self.model.training and getattr(self.model.config, "apply_spec_augment", False):
             frames = prepared["input_features"].shape[-1]
-            heard = torch.div(samples.to(self.args.device) - 1, extractor.hop_length, rounding_mode="floor") + 1
-            prepared["attention_mask"] = (torch.arange(frames, device=self.args.device) < heard[:, None]).long()
+            heard = torch.div(samples - 1, hop_length, rounding_mode="floor") + 1
+            prepared["attention_mask"] = (torch.arange(frames, device=device) < heard[:, None]).long()
         return prepared
 
     def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
@@ -133,22 +127,25 @@ class WhisperTrainer(Seq2SeqTrainer):
         return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds how many hours of real audio, padding apart, an hour of training takes in on all ranks."""
+        """Adds what the steps since the last log took in and cost, on all ranks."""
         if "loss" in logs:
-            mine = torch.tensor([self.audio_seconds, self.heard, self.dropped], device=self.args.device)
-            seconds, heard, dropped = self.accelerator.reduce(mine).tolist()
-            logs["audio_hours_per_hour"] = round(seconds / (time.monotonic() - self.clock), 2)
-            self.audio_seconds, self.clock = 0.0, time.monotonic()
-            self.check_dropped(int(heard + dropped), int(dropped))
+            self.settle()
+            logs.update(self.meter.report())
+            mine = torch.tensor([self.heard, self.dropped], device=self.args.device)
+            heard, dropped = self.accelerator.reduce(mine).tolist()
+            self.check_dropped(heard + dropped, dropped)
         super().log(logs, start_time)
+
+    def settle(self) -> None:
+        self.meter.settle(self.accelerator.reduce, self.args.world_size, self.args.device)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Transcribes the first eval set by generation; reports eval_wer, eval_cer and eval_loss."""
-        was_training, started = self.model.training, time.monotonic()
+        was_training = self.model.training
         self.model.eval()
-        metrics = {f"eval_{name}": value for name, value in self.measure(self).items()}
+        with self.meter.paused(), whole_window(self.model, self.window_positions):
+            metrics = {f"eval_{name}": value for name, value in self.measure(self).items()}
         self.model.train(was_training)
-        self.clock += time.monotonic() - started  # the rate is that of training
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -165,6 +162,12 @@ class WhisperTrainer(Seq2SeqTrainer):
         return str(folder / INCOMPLETE if self.writing_checkpoint else folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes a checkpoint, which is no training, with all that was trained until then in the totals."""
+        self.settle()
+        with self.meter.paused():
+            self.write_checkpoint(model, trial)
+
+    def write_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Writes a checkpoint aside, completely, then gives it its name; then removes those no longer needed."""
         folder = Path(str(self.args.output_dir))
         name = f"checkpoint-{self.state.global_step}"

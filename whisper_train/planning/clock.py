@@ -1,0 +1,27 @@
+"""When the steps of a trial ended, and when it has had enough of them."""
+
+import time
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+
+class StepClock(TrainerCallback):
+    """Notes in `times` when each step ended, in seconds; ends the training after `seconds`, and two steps at least."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.times: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        late = len(self.times) > 1 and self.times[-1] - self.times[0] > self.seconds
+        if args.world_size > 1:  # all ranks must stop after the same step
+            flag = torch.tensor(float(late), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            late = bool(flag.item())
+        control.should_training_stop |= late
+        return control

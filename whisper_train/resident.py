@@ -1,0 +1,31 @@
+"""Resident memory of this process: how much there was at most, and how freed memory goes back to the system."""
+
+import ctypes
+import os
+from pathlib import Path
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
+GIVEN_BACK_BYTES = 128 * 1024  # its own first value, which it raises to 32 MiB as a process frees larger pieces
+
+
+def return_freed_memory() -> None:
+    """Makes the C library give every freed tensor of 128 KiB or more back at once, for the rest of this process.
+
+    It would otherwise keep pieces of up to 32 MiB and place others between them: training Whisper-tiny on a processor
+    then takes a fifth more memory, in the same time. Where there is another C library nothing is changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, GIVEN_BACK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, GIVEN_BACK_BYTES)
+
+
+def resident_bytes() -> int:
+    """Resident bytes of this process now (proc(5): statm)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_resident_bytes() -> int:
+    """The most resident bytes that this process has had (proc(5): VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
