@@ -58,7 +58,15 @@ def step(model: Any, loss: Any, dtype: torch.dtype) -> tuple[torch.Tensor, dict[
     return total.detach(), {name: parameter.grad for name, parameter in learning.items()}
 
 
-@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+def check_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], rounding: float) -> None:
+    """Each as close as its largest element rounds: how a sum's small ones round differs between processors."""
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=rounding * scale)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 5e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
 def test_loss_and_gradients_are_those_of_all_logits(dtype: torch.dtype, rounding: float) -> None:
     model, plain = make_whisper(), make_whisper()
     loss = make_loss(model, 0.0, dtype)
@@ -66,10 +74,7 @@ def test_loss_and_gradients_are_those_of_all_logits(dtype: torch.dtype, rounding
     found, gradients = step(model, loss, dtype)
     expected, all_gradients = step(plain, token_mean_loss(0.0), dtype)
     torch.testing.assert_close(found, expected, rtol=rounding / 10, atol=0)
-    assert gradients.keys() == all_gradients.keys()
-    for name, gradient in all_gradients.items():
-        scale = float(gradient.abs().max())
-        torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=rounding * scale)
+    check_gradients(gradients, all_gradients, rounding)
 
 
 def test_windows_without_any_label_leave_gradients_of_zero() -> None:
@@ -141,7 +146,7 @@ def test_adapters_learn_the_same_from_a_deferred_projection(target: str) -> None
     found, gradients = step(model, loss, torch.float32)
     expected, all_gradients = step(adapted(), token_mean_loss(0.0), torch.float32)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradients, all_gradients, rtol=1e-3, atol=1e-7)
+    check_gradients(gradients, all_gradients, 5e-5)
 
 
 def test_frozen_embeddings_stay_and_the_rest_learns_the_same() -> None:
@@ -153,7 +158,7 @@ def test_frozen_embeddings_stay_and_the_rest_learns_the_same() -> None:
         step(*both, torch.float32) for both in zip(models, losses, strict=True)
     )
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradients, all_gradients, rtol=1e-3, atol=1e-7)
+    check_gradients(gradients, all_gradients, 5e-5)
 
 
 @pytest.mark.parametrize(("words", "smoothing"), [(LARGE_VOCABULARY - 1, 0.0), (WHISPER_WORDS, 0.1)])

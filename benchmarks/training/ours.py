@@ -85,7 +85,7 @@ def build(spec: Spec, folder: Path) -> Running:
     torch.set_num_threads(layout.threads)
     if plan.deepspeed is not None:
         start_one_rank()
-    trainer, _ = build_trainer(plan, StopRequest(), say)
+    trainer, *_ = build_trainer(plan, StopRequest(), say)
     return Running(
         trainer,
         Shown(trainer.order, trainer.train_dataset.index.column("seconds")),
