@@ -8,6 +8,7 @@ from whisper_train.evaluation.words import UNSPACED_CHARACTER, join_texts
 from whisper_train.model import prompt_tokens
 
 FRAMES_PER_TIMESTAMP = 2  # transformers goes on so many frames of the spectrogram for each: the encoder's stride
+PROMPT_AND_END = 5  # tokens of a clip's label beside its text: start, language, task, no time stamps; end of text
 LEAST_PROMPT = 2  # tokens: the start of a prompt and one of its text
 
 

@@ -139,16 +139,22 @@ def with_device_batch(layout: Layout, largest: int) -> Layout:
 
 
 def choose_precision(job: Job) -> str:
-    """bf16, fp16 or fp32: what job and profile ask for, as far as the device can do it."""
+    """bf16, fp16 or fp32: what job and profile ask for, as far as the device here can do it."""
     import torch
 
+    card = torch.cuda.is_available()
+    return precision_on(job, card=card, knows_bf16=card and torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def precision_on(job: Job, *, card: bool, knows_bf16: bool) -> str:
+    """What job and profile ask for, as far as a processor, or a card that knows bf16 or does not, can do it."""
     wanted: str = job.machine.precision
     if wanted == "auto":
         asked = [name for name in ("bf16", "fp16") if job.training.get(name)]
         off = job.training.get("bf16") is False and job.training.get("fp16") is False
         wanted = asked[0] if asked else "fp32" if off else "auto"
-    if not torch.cuda.is_available():
+    if not card:
         return "bf16" if job.machine.precision == "bf16" else "fp32"
-    if wanted in ("auto", "bf16") and torch.cuda.is_bf16_supported(including_emulation=False):
+    if wanted in ("auto", "bf16") and knows_bf16:
         return "bf16"
     return "fp16" if wanted in ("auto", "bf16", "fp16") else "fp32"

@@ -14,6 +14,7 @@ from whisper_train.data.weights import count_replayed, describe_replayed
 from whisper_train.errors import UserError
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
+from whisper_train.labels import PROMPT_AND_END
 from whisper_train.machine import Layout
 from whisper_train.model_parts import check_parts
 from whisper_train.paths import Directories, find_config_dir, read_json, unseen_hint
@@ -21,7 +22,6 @@ from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder, start
 from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
 
-PROMPT_AND_END = 5  # start, language, task, no timestamps; end of text
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
 
 

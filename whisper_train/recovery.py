@@ -1,8 +1,6 @@
 """A run that goes on with half the device batch, and twice the accumulation, where a step ran out of memory."""
 
-import gc
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +12,7 @@ from whisper_train.machine import Layout, list_gpus, with_device_batch
 from whisper_train.out_of_memory import OutOfMemory
 from whisper_train.plan import RunPlan
 from whisper_train.prepare import make_resumable
+from whisper_train.resident import free_memory
 from whisper_train.run_folder import RunFolder
 from whisper_train.training.checkpoints import find_newest, step_of
 
@@ -92,12 +91,3 @@ def what_helps(plan: RunPlan) -> str:
         f"{kept}another run (--set name={plan.job.name}-2) can have model.lora, model.freeze, a smaller"
         " data.window_seconds or a smaller base; whisper-train plan tells what fits"
     )
-
-
-def free_memory() -> None:
-    """Gives the memory of a training that was left in this process back."""
-    gc.collect()
-    if "torch" in sys.modules:
-        import torch
-
-        torch.cuda.empty_cache()  # nothing where this process has not used CUDA

@@ -1,7 +1,9 @@
-"""Resident memory of this process: how much there was at most, and how freed memory goes back to the system."""
+"""Resident memory: how much a process had at most, and how what is freed goes back to the system."""
 
 import ctypes
+import gc
 import os
+import sys
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
@@ -20,12 +22,24 @@ def return_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, GIVEN_BACK_BYTES)
 
 
+def free_memory() -> None:
+    """Gives back what nothing refers to any more but itself, and the pieces of a card that torch keeps for later."""
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # nothing where this process has not used CUDA
+
+
 def resident_bytes() -> int:
     """Resident bytes of this process now (proc(5): statm)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_resident_bytes() -> int:
-    """The most resident bytes that this process has had (proc(5): VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def peak_resident_bytes(process: int | str = "self") -> int:
+    """The most resident bytes that a process has had (proc(5): VmHWM); 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

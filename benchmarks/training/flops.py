@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from whisper_train.training.flops import decoder_flops, encoder_flops, projection_flops
+
 MATRIX = {"cpu": 2_048, "cuda": 8_192}  # rows and columns
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 REPEATS = 5
@@ -20,23 +22,11 @@ def training_flops(config: Any, windows: int, frames: int, tokens: int) -> float
     each multiplication; activations, norms and softmax are left out. What gradient checkpointing computes again is not
     counted.
     """
-    width, positions, mels = config.d_model, frames // 2, config.num_mel_bins
-    convolutions = 2 * 3 * mels * width * frames + 2 * 3 * width * width * positions
-    encoder = attention(positions, positions, width) + feed_forward(positions, width, config.encoder_ffn_dim)
-    decoder = attention(tokens, tokens, width) + attention(tokens, positions, width)
-    decoder += feed_forward(tokens, width, config.decoder_ffn_dim)
-    words = 2 * tokens * width * config.vocab_size
-    forward = convolutions + config.encoder_layers * encoder + config.decoder_layers * decoder + words
-    return float((1 + BACKWARD) * windows * forward)
-
-
-def attention(queries: int, keys: int, width: int) -> int:
-    """Four projections, then scores and their weighted sum."""
-    return 2 * width * width * (2 * queries + 2 * keys) + 2 * 2 * queries * keys * width
-
-
-def feed_forward(positions: int, width: int, hidden: int) -> int:
-    return 2 * 2 * positions * width * hidden
+    positions = frames // 2
+    forward = (
+        encoder_flops(config, positions) + decoder_flops(config, positions, tokens) + projection_flops(config, tokens)
+    )
+    return (1 + BACKWARD) * windows * forward
 
 
 def measure_ceilings(device: str) -> dict[str, float]:

@@ -18,8 +18,8 @@ from whisper_train.data.synthetic import synthesize
 from whisper_train.data.windows import group_clips
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Synthetic, Windows
+from whisper_train.labels import PROMPT_AND_END
 from whisper_train.paths import write_text
-from whisper_train.prepare import PROMPT_AND_END
 
 SYNTHETIC_CLIPS = 400
 # About as long as read sentences are, in German as espeak-ng speaks it.

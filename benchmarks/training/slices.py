@@ -1,6 +1,5 @@
 """What is measured of a way while it trains: time, work, waiting, memory, and the held-out loss between slices."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from benchmarks.training.flops import training_flops, wait_for
 from benchmarks.training.held_out import held_out_loss
 from benchmarks.training.running import Running, Spec
 from whisper_train.model import load_processor
+from whisper_train.resident import peak_resident_bytes
 
 
 class Meter:
@@ -102,18 +102,9 @@ def peak_memory() -> dict[str, int]:
 
     Pages that a loading process shares with this one count in both.
     """
-    loading = sum(high_water(child.pid) for child in psutil.Process().children(recursive=True))
+    loading = sum(peak_resident_bytes(child.pid) for child in psutil.Process().children(recursive=True))
     cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return {"peak_bytes": high_water(os.getpid()), "loading_bytes": loading, "peak_gpu_bytes": cuda}
-
-
-def high_water(process: int) -> int:
-    """The largest resident size of a process, 0 if it is gone (proc_pid_status(5), VmHWM)."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+    return {"peak_bytes": peak_resident_bytes(), "loading_bytes": loading, "peak_gpu_bytes": cuda}
 
 
 def forget_peak() -> None:

@@ -7,7 +7,12 @@ import pytest
 
 from whisper_train.errors import UserError
 from whisper_train.job import Architecture
+from whisper_train.paths import Directories
 from whisper_train.planning.bases import SIZES, dimensions_by_name, find_dimensions
+
+
+def places(base: Path) -> Directories:
+    return Directories(cache=base / "cache", models=base / "models", logs=base / "logs")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,7 @@ def test_a_model_made_of_another_has_its_size() -> None:
 
 def test_a_name_that_says_nothing_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"base: someone/ears: .*no size of Whisper.*config\.json"):
-        find_dimensions("someone/ears", None, tmp_path)
+        find_dimensions("someone/ears", None, places(tmp_path))
 
 
 @pytest.mark.parametrize("content", [None, "{}", "[]", "not json"])
@@ -44,7 +49,7 @@ def test_a_folder_that_holds_no_whisper_is_refused(tmp_path: Path, content: str 
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"base: .*config\.json: is not the configuration of a Whisper"):
-        find_dimensions(str(tmp_path), None, tmp_path)
+        find_dimensions(str(tmp_path), None, places(tmp_path))
 
 
 def test_a_folder_tells_its_own_dimensions(tmp_path: Path) -> None:
@@ -54,7 +59,7 @@ def test_a_folder_tells_its_own_dimensions(tmp_path: Path) -> None:
     (tmp_path / "models" / "first").mkdir(parents=True)
     (tmp_path / "models" / "first" / "config.json").write_text(json.dumps({**values, "encoder_ffn_dim": 1_536}))
     (tmp_path / "models" / "first" / "preprocessor_config.json").write_text('{"hop_length": 320}')
-    found, where = find_dimensions("job:first", None, tmp_path / "models")
+    found, where = find_dimensions("job:first", None, places(tmp_path))
     assert found.parameters == tiny.parameters
     assert found.hop == 320
     assert where.endswith("first/config.json")
@@ -62,6 +67,6 @@ def test_a_folder_tells_its_own_dimensions(tmp_path: Path) -> None:
 
 def test_a_new_base_is_as_large_as_it_is_made(tmp_path: Path) -> None:
     architecture = Architecture(width=32, encoder_layers=1, decoder_layers=1, attention_heads=2, window_seconds=4)
-    found, _ = find_dimensions("new", architecture, tmp_path)
+    found, _ = find_dimensions("new", architecture, places(tmp_path))
     assert found.window_seconds == 4
     assert found.positions == 200

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from whisper_train.errors import UserError
 from whisper_train.languages import LANGUAGES
-from whisper_train.paths import read_json
+from whisper_train.model import resolve_place
+from whisper_train.paths import Directories, read_json
 
 if TYPE_CHECKING:
     from whisper_train.job import Architecture
 
 CONVOLUTION = 3  # frames that each of the encoder's two convolutions sees
-TIMESTAMPS = 1_501
+TIMESTAMPS = 1_501  # as create.py makes them, which needs more packages than a plan for Vast.ai has
 SPECIAL_TOKENS = 8  # beside languages and time stamps; see create.train_tokenizer
 SHORTEST_HOP = 160  # samples
 
@@ -132,13 +133,13 @@ def hop_of(folder: Path) -> int:
     return SHORTEST_HOP
 
 
-def find_dimensions(base: str, architecture: "Architecture | None", models: Path) -> tuple[Dimensions, str]:
+def find_dimensions(base: str, architecture: "Architecture | None", directories: Directories) -> tuple[Dimensions, str]:
     """The dimensions of a job's base, and where they are from; raises UserError when nothing here tells them."""
     if architecture is not None:
         return dimensions_of_new(architecture), "architecture in the job"
-    folder = models / base.removeprefix("job:") if base.startswith("job:") else Path(base)
-    if base.startswith("job:") or base.startswith(("/", ".", "~")):
-        return dimensions_of_folder(folder.expanduser()), f"{folder}/config.json"
+    place = resolve_place(base, directories)
+    if Path(place).is_absolute():
+        return dimensions_of_folder(Path(place)), f"{place}/config.json"
     if cached := find_in_cache(base):
         return dimensions_of_folder(cached), "the hub's cache"
     by_name = dimensions_by_name(base)

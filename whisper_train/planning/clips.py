@@ -10,10 +10,9 @@ import numpy as np
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source, parse_split
+from whisper_train.labels import PROMPT_AND_END
 from whisper_train.paths import Directories
 from whisper_train.planning.bases import Dimensions
-
-CLIP_TOKENS = 5  # of a clip's label beside its text: start, language, task, no time stamps, end; see prepare.py
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +94,7 @@ def audited(job: Job, path: Path, cache: Path, dimensions: Dimensions, global_ba
 def longest_label(tokens: np.ndarray, starts: np.ndarray) -> int:
     """The longest label of windows without a prompt, where each clip has two time stamps, and one is cut."""
     sizes = np.diff(np.append(starts, len(tokens)))
-    alone = np.add.reduceat(tokens, starts) - (sizes - 1) * CLIP_TOKENS
+    alone = np.add.reduceat(tokens, starts) - (sizes - 1) * PROMPT_AND_END
     return int(np.where(sizes > 1, alone + 2 * sizes + 1, alone).max())
 
 

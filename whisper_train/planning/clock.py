@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from whisper_train.training.callbacks import on_any_rank
+
 
 class StepClock(TrainerCallback):
     """Notes in `times` when each step ended, in seconds; ends the training after `seconds`, and two steps at least."""
@@ -19,9 +21,5 @@ class StepClock(TrainerCallback):
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
         late = len(self.times) > 1 and self.times[-1] - self.times[0] > self.seconds
-        if args.world_size > 1:  # all ranks must stop after the same step
-            flag = torch.tensor(float(late), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            late = bool(flag.item())
-        control.should_training_stop |= late
+        control.should_training_stop |= on_any_rank(late, args)
         return control

@@ -10,7 +10,7 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_file import display
-from whisper_train.machine import Layout, list_gpus, plan_layout
+from whisper_train.machine import Layout, list_gpus, plan_layout, precision_on
 from whisper_train.paths import Directories, find_config_dir, find_directories, read_json
 from whisper_train.planning.bases import find_dimensions
 from whisper_train.planning.clips import Amount, count_data, earlier_rate
@@ -58,7 +58,7 @@ def read_case(
     cards = list_gpus(environment)
     card = trains_on_card(job, cards)
     layout = plan_layout(job, gpus=(gpus or cards_of(job, cards)) if card else 0)
-    dimensions, base_from = find_dimensions(jobs[0].base, jobs[0].architecture, directories.models)
+    dimensions, base_from = find_dimensions(jobs[0].base, jobs[0].architecture, directories)
     amount = count_data(job, directories, dimensions, layout.global_batch)
     path = deepspeed_file(job, config_dir)
     host = job.machine.hardware.host_gb * GB if job.machine.hardware else float(physical_bytes())
@@ -66,7 +66,7 @@ def read_case(
         dimensions=dimensions,
         job=job,
         layout=layout,
-        precision=planned_precision(job, card=card),
+        precision=precision_on(job, card=card, knows_bf16=True),
         deepspeed=read_json(path) if path else None,
         seconds=amount.seconds,
         tokens=amount.tokens,
@@ -197,19 +197,6 @@ def card_bytes(job: Job, cards: Sequence[int], *, chosen: bool) -> float:
     if cards and (hardware is None or not chosen):
         return float(min(cards) * MEBIBYTE)
     return hardware.card_gb * GB if hardware else float("inf")
-
-
-def planned_precision(job: Job, *, card: bool) -> str:
-    """The precision on the planned machine, whose cards are taken to know bf16; see machine.choose_precision."""
-    wanted = job.machine.precision
-    if not card:
-        return "bf16" if wanted == "bf16" else "fp32"
-    if wanted != "auto":
-        return wanted
-    if job.training.get("fp16") and not job.training.get("bf16"):
-        return "fp16"
-    off = job.training.get("bf16") is False and job.training.get("fp16") is False
-    return "fp32" if off else "bf16"
 
 
 def find_rate(job: Job, layout: Layout, facts: Mapping[str, Any]) -> tuple[float | None, str]:

@@ -12,7 +12,7 @@ import yaml
 from whisper_train.errors import UserError
 from whisper_train.job import Hardware, Job, Measured
 from whisper_train.job_file import display
-from whisper_train.machine import Layout
+from whisper_train.machine import Layout, with_device_batch
 from whisper_train.paths import write_text
 from whisper_train.planning.estimate import Memory, estimate
 from whisper_train.planning.setup import Setup
@@ -95,8 +95,7 @@ def batches(layout: Layout) -> Iterator[int]:
 
 
 def with_batch(setup: Setup, size: int) -> Setup:
-    share = setup.layout.per_device * setup.layout.accumulation
-    return replace(setup, layout=replace(setup.layout, per_device=size, accumulation=share // size))
+    return replace(setup, layout=with_device_batch(setup.layout, size))
 
 
 def profile_path(job: Job, folder: Path) -> Path:

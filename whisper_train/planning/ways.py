@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whisper_train.job import Lora
+from whisper_train.machine import with_device_batch
 from whisper_train.planning.estimate import Memory, estimate
 from whisper_train.planning.setup import Setup
 from whisper_train.planning.trace import Traced
@@ -25,10 +26,9 @@ class Way:
 
 
 def smallest_batch(setup: Setup) -> Setup | None:
-    layout = setup.layout
-    if layout.per_device == 1:
+    if setup.layout.per_device == 1:
         return None
-    return replace(setup, layout=replace(layout, per_device=1, accumulation=layout.accumulation * layout.per_device))
+    return replace(setup, layout=with_device_batch(setup.layout, 1))
 
 
 def checkpointing(setup: Setup) -> Setup | None:

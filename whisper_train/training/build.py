@@ -47,23 +47,13 @@ def build_trainer(
     set_seed(seed)  # before the model: new LoRA adapters are random
 
     # 1. model
-    processor = load_processor(plan.base, revision=job.base_revision)
-    model = load_model(plan.base, revision=job.base_revision)
-    max_tokens = model.config.max_target_positions
-    labels = Labels(
-        processor.tokenizer,
-        job.task,
-        multilingual=is_multilingual(model),
-        hop_length=processor.feature_extractor.hop_length,
-        max_tokens=max_tokens,
-    )
-    model = prepare_for_training(model, processor.tokenizer, job)
+    processor, model, labels = open_model(plan)
 
     # 2. data
-    window_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
+    clip_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
     name, sources = next(iter(job.data.eval.items()))
-    eval_clips = open_eval_set(plan, name, sources, labels, window_seconds)
-    window_seconds = job.data.window_seconds or window_seconds
+    eval_clips = open_eval_set(plan, name, sources, labels, clip_seconds)
+    window_seconds = job.data.window_seconds or clip_seconds
     clips = open_train_set(plan, labels, window_seconds, seed)
     order = ClipOrder(
         clips.index,
@@ -72,7 +62,7 @@ def build_trainer(
         seed,
         windows=job.data.windows,
         window_seconds=window_seconds,
-        max_tokens=max_tokens,
+        max_tokens=labels.max_tokens,
     )
 
     # 3. trainer
@@ -96,12 +86,7 @@ def build_trainer(
         measure=lambda trainer: measure(trainer, job, decoding),
         keep_checkpoints=job.training.get("save_total_limit"),
         keep_best=bool(job.training.get("load_best_model_at_end")),
-        checkpoint_facts={
-            "ranks": plan.layout.ranks,
-            "deepspeed": plan.deepspeed is not None,
-            "global_batch": plan.layout.global_batch,
-            "optim": job.training.get("optim"),
-        },
+        checkpoint_facts=checkpoint_facts(plan),
         dropped_file=plan.folder.data / "dropped-in-training.jsonl",
         max_dropped_fraction=job.data.max_dropped_fraction,
         layer_decay=job.model.layer_decay,
@@ -111,6 +96,31 @@ def build_trainer(
     )
     check_launch(trainer, plan)
     return trainer, stop, watch
+
+
+def open_model(plan: RunPlan) -> tuple[Any, Any, Labels]:
+    """The processor and the model of the plan's base, ready to be trained, and what makes their labels."""
+    job = plan.job
+    processor = load_processor(plan.base, revision=job.base_revision)
+    model = load_model(plan.base, revision=job.base_revision)
+    labels = Labels(
+        processor.tokenizer,
+        job.task,
+        multilingual=is_multilingual(model),
+        hop_length=processor.feature_extractor.hop_length,
+        max_tokens=model.config.max_target_positions,
+    )
+    return processor, prepare_for_training(model, processor.tokenizer, job), labels
+
+
+def checkpoint_facts(plan: RunPlan) -> dict[str, Any]:
+    """What a later session must know of a checkpoint before it goes on from it."""
+    return {
+        "ranks": plan.layout.ranks,
+        "deepspeed": plan.deepspeed is not None,
+        "global_batch": plan.layout.global_batch,
+        "optim": plan.job.training.get("optim"),
+    }
 
 
 def make_meter(plan: RunPlan, model: Any, positions: int, hop_length: int) -> Meter:

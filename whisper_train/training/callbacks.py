@@ -47,6 +47,15 @@ class StopRequest:
         self.at_once = False
 
 
+def on_any_rank(asked: bool, args: Any) -> bool:
+    """Whether any rank asks to stop: all must agree on the step, or some would wait for the others forever."""
+    if args.world_size == 1:
+        return asked
+    flag = torch.tensor(float(asked), device=args.device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
+
+
 class StopCallback(TrainerCallback):
     """Ends training after the step in which any rank was asked to stop, with a checkpoint."""
 
@@ -55,11 +64,7 @@ class StopCallback(TrainerCallback):
         self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        asked = self.request.asked
-        if args.world_size > 1:  # all ranks must agree on the step, or some would wait for the others forever
-            flag = torch.tensor(float(asked), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            asked = bool(flag.item())
+        asked = on_any_rank(self.request.asked, args)
         if state.global_step >= state.max_steps:
             control.should_save = True  # transformers' own end of training saves for one of its strategies only
         elif asked and not self.evaluation_due(args, state, control):

@@ -1,6 +1,5 @@
 """A step that does not fit into memory: the one before it is saved, and the run left, to go on in smaller parts."""
 
-import gc
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import TrainerCallback
 
 from whisper_train.out_of_memory import OutOfMemory, describe, is_out_of_memory
+from whisper_train.resident import free_memory
 from whisper_train.training.checkpoints import is_complete
 
 
@@ -85,9 +85,7 @@ def train_steps(trainer: Any, watch: StepWatch, checkpoint: Path | None, say: Ca
             raise
         told = describe(error)
     # Out here the error is gone, and with it the frames that held the activations.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()
     if trainer.args.world_size == 1 and not watch.updating:
         save_last_step(trainer, watch, say)
     if trainer.args.world_size == 1:

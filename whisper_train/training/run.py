@@ -1,6 +1,5 @@
 """One rank of a run, top to bottom: build, train; and the model that is kept of it."""
 
-import gc
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
 from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.plan import RunPlan
-from whisper_train.resident import return_freed_memory
+from whisper_train.resident import free_memory, return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.training.build import build_trainer
 from whisper_train.training.callbacks import StopRequest
@@ -37,9 +36,7 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
             folder.add_time("training", time.monotonic() - started)
     if first and status == TRAINED:
         folder.update(status=TRAINED, kept=None, **facts)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # for the evaluation, where it follows in this process
+    free_memory()  # for the evaluation, where it follows in this process
     return status
 
 
