@@ -11,6 +11,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -68,6 +69,22 @@ class Finding:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The processes that read clips for an audit, and how many chunks may be under way in them."""
+
+    pool: ProcessPoolExecutor
+    most_chunks: int
+
+
+@contextmanager
+def started_readers(workers: int) -> Iterator[Readers]:
+    """The same processes for all sets of an audit, since each imports for longer than it reads a small set."""
+    # Spawned, not forked: the parent may hold threads (tokenizers, Arrow) that a fork would break.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield Readers(pool, 4 * workers)
+
+
 def inspect_chunk(clips: Sequence[Clip], columns: Sequence[str | None], max_seconds: float) -> list[Finding]:
     reader = AudioReader(columns)
     return [inspect(clip, reader, max_seconds) for clip in clips]
@@ -103,7 +120,7 @@ def audit_set(
     columns: Sequence[str | None],
     streamed: Sequence[bool],
     limits: Limits,
-    workers: int,
+    readers: Readers,
     cache: Path,
     drop: Callable[[Clip | dict[str, Any], str, str], None],
 ) -> Tally:
@@ -114,7 +131,7 @@ def audit_set(
     tally = Tally()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for clip, finding in inspect_all(clips, columns, streamed, limits.max_seconds, workers):
+        for clip, finding in inspect_all(clips, columns, streamed, limits.max_seconds, readers):
             tally.clips += 1
             problem = (finding.reason, finding.detail) if finding.reason else None
             tokens = limits.count_tokens(clip.text) if limits.count_tokens and not problem else 0
@@ -132,7 +149,7 @@ def audit_set(
 
 
 def inspect_all(
-    clips: Iterable[Clip], columns: Sequence[str | None], streamed: Sequence[bool], max_seconds: float, workers: int
+    clips: Iterable[Clip], columns: Sequence[str | None], streamed: Sequence[bool], max_seconds: float, readers: Readers
 ) -> Iterator[tuple[Clip, Finding]]:
     """Yields every clip in order with what reading it showed; a bounded number is under way at once."""
     if all(streamed):
@@ -140,18 +157,16 @@ def inspect_all(
         return
     remaining = iter(clips)
     under_way: deque[tuple[list[Clip], Future[list[Finding]]]] = deque()
-    # Spawned, not forked: the parent may hold threads (tokenizers, Arrow) that a fork would break.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        while True:
-            while len(under_way) < 4 * workers and (chunk := list(islice(remaining, CLIPS_PER_CHUNK))):
-                local = [clip for clip in chunk if not streamed[clip.source]]
-                under_way.append((chunk, pool.submit(inspect_chunk, local, columns, max_seconds)))
-            if not under_way:
-                return
-            chunk, future = under_way.popleft()
-            findings = iter(future.result())
-            for clip in chunk:
-                yield clip, Finding(math.nan, 0) if streamed[clip.source] else next(findings)
+    while True:
+        while len(under_way) < readers.most_chunks and (chunk := list(islice(remaining, CLIPS_PER_CHUNK))):
+            local = [clip for clip in chunk if not streamed[clip.source]]
+            under_way.append((chunk, readers.pool.submit(inspect_chunk, local, columns, max_seconds)))
+        if not under_way:
+            return
+        chunk, future = under_way.popleft()
+        findings = iter(future.result())
+        for clip in chunk:
+            yield clip, Finding(math.nan, 0) if streamed[clip.source] else next(findings)
 
 
 def drop_repeats(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats
+from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
 from whisper_train.data.clip import NO_SUCH_FILE, Clip
 from whisper_train.data.index import VERSION, Index
 from whisper_train.data.parquet import find_local_files, hub_revision
@@ -148,18 +148,19 @@ def audit_sets(
 ) -> dict[str, Tally]:
     """Reads every set into its index, then drops repeats, and from train what is also evaluated."""
     tallies = {}
-    for name, sources in sets.items():
-        say(f"data: reading {name}: {'; '.join(source.label for source in sources)}")
-        tallies[name] = audit_set(
-            clips_of(sources, job, cache),
-            index_path(folder, name),
-            columns=[source.audio_column for source in sources],
-            streamed=[source.streaming and name == "train" for source in sources],
-            limits=limits[name],
-            workers=job.machine.audit_workers or len(os.sched_getaffinity(0)),
-            cache=cache,
-            drop=log.in_set(name),
-        )
+    with started_readers(job.machine.audit_workers or len(os.sched_getaffinity(0))) as readers:
+        for name, sources in sets.items():
+            say(f"data: reading {name}: {'; '.join(source.label for source in sources)}")
+            tallies[name] = audit_set(
+                clips_of(sources, job, cache),
+                index_path(folder, name),
+                columns=[source.audio_column for source in sources],
+                streamed=[source.streaming and name == "train" for source in sources],
+                limits=limits[name],
+                readers=readers,
+                cache=cache,
+                drop=log.in_set(name),
+            )
     evaluated = [Index(index_path(folder, name), cache).column("audio_hash") for name in sets if name != "train"]
     for name in sets:
         others = np.concatenate([np.empty(0, np.uint64), *(evaluated if name == "train" else [])])
