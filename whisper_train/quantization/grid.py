@@ -69,4 +69,4 @@ def in_groups(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
     """(rows, columns) as (rows, groups, group), the last one filled up with zeros."""
     size = grid.group or weight.shape[1]
     missing = -weight.shape[1] % size
-    return torch.nn.functional.pad(weight, (0, missing)).unflatten(1, (-1, size))
+    return torch.nn.functional.pad(weight, (0, missing)).reshape(len(weight), -1, size)
