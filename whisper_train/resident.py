@@ -37,9 +37,12 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes(process: int | str = "self") -> int:
-    """The most resident bytes that a process has had (proc(5): VmHWM); 0 for one that has ended."""
+    """The most resident bytes that a process has had (proc(5): VmHWM); 0 for one that has ended.
+
+    One that nobody has waited for yet is still listed, without memory.
+    """
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except FileNotFoundError:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
