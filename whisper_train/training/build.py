@@ -19,6 +19,7 @@ from whisper_train.job_data import Source
 from whisper_train.labels import Labels
 from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
 from whisper_train.plan import RunPlan
+from whisper_train.quantization.attach import check_attached
 from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
@@ -183,8 +184,13 @@ def open_eval_set(
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:
-    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu)."""
+    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu).
+
+    So does a quantization-aware training whose fake quantizers were never attached.
+    """
     assert trainer.args.world_size == plan.layout.ranks, (
         f"launched {plan.layout.ranks} ranks, found {trainer.args.world_size}"
     )
     assert trainer.is_deepspeed_enabled == (plan.deepspeed is not None), "DeepSpeed was asked for and is not on"
+    if plan.job.quantization:
+        check_attached(trainer.model, plan.job.quantization)
