@@ -93,8 +93,8 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool)
     resolved, _ = resolve(job, machine, overrides, environment)
     if resolved.quantization is None:
         raise UserError(
-            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it is"
-            f" (make train EXP={resolved.name})"
+            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"
+            f" is (make train EXP={resolved.name})"
         )
     if detach:
         return leave_to_itself(resolved, environment)

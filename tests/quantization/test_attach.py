@@ -174,6 +174,18 @@ def test_every_weight_gets_the_gradient_of_its_rounded_self() -> None:
         torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-4, atol=1e-6)
 
 
+def test_checkpointed_activations_leave_the_same_gradients() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_whisper(WORDS, use_cache=False)
+        attach(model, INT8)
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model(**make_batch()).logits.square().mean().backward()
+        gradients.append([each.grad for each in model.parameters() if each.requires_grad])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 def test_the_grid_is_float32_under_bf16() -> None:
     """Scales computed in bf16 change every ninth code."""
     model = make_whisper(WORDS)
