@@ -71,14 +71,12 @@ def test_quantizers_lost_after_they_were_attached_are_missed_at_the_first_step(
     small_job: Any, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a wrapper rebuilds a layer: the model is looked at as it is about to train."""
-    from whisper_train.training import build
-
-    real = build.make_loss
+    from whisper_train.training import build, loss
 
     def lose_one(model: Any, *args: Any) -> Any:
         layer = model.model.encoder.layers[0]
         layer.fc1 = torch.nn.Linear(layer.fc1.in_features, layer.fc1.out_features)
-        return real(model, *args)
+        return loss.make_loss(model, *args)
 
     monkeypatch.setattr(build, "make_loss", lose_one)
     result = run_cli("train", small_job(INT4))
