@@ -21,6 +21,7 @@ from whisper_train.quantization.saved import describe, load_as_measured, read_fa
 
 SCHEMES = {
     "int8": Quantization(scheme="int8", target="onnx", keep_float=["*.out_proj"]),
+    "kept": Quantization(scheme="int4", target="onnx", group_size=16, keep_float=["proj_out"]),
     "int4": Quantization(scheme="int4", target="onnx", group_size=16),
     "ctranslate2": Quantization(scheme="int8", target="ctranslate2"),
 }
@@ -73,6 +74,11 @@ def test_a_damaged_file_is_refused(base: Path, tmp_path: Path, text: str) -> Non
         read_facts(str(tmp_path / "saved"))
 
 
+def test_a_hub_that_does_not_answer_has_no_such_file() -> None:
+    """A base that was fetched before is measured without the network."""
+    assert read_facts("somebody/whisper") is None
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_the_file_names_every_tensor_with_its_grid(base: Path, tmp_path: Path, name: str) -> None:
     quantization = SCHEMES[name]
@@ -84,7 +90,8 @@ def test_the_file_names_every_tensor_with_its_grid(base: Path, tmp_path: Path, n
     matrices = {tensor for tensor, weight in state.items() if weight.dim() > 1 and "positions" not in tensor}
     assert tensors.keys() | set(facts["float"]) == matrices
     assert not tensors.keys() & set(facts["float"])
-    stays = {tensor for tensor in matrices if "out_proj" in tensor} if name == "int8" else set()
+    kept = {"int8": ("out_proj",), "kept": ("proj_out", "embed_tokens")}.get(name, ())
+    stays = {tensor for tensor in matrices if any(word in tensor for word in kept)}
     assert set(facts["float"]) == stays | ({tensor for tensor in matrices if "conv" in tensor} - tensors.keys())
     assert all(each["bits"] == quantization.bits for each in tensors.values())
     assert all(each["group"] == quantization.group_size for each in tensors.values())

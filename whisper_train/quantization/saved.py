@@ -34,7 +34,7 @@ from whisper_train.job_quantization import Quantization
 from whisper_train.model import QUANTIZATION_FILE, hub_problem, load_model
 from whisper_train.paths import read_json
 from whisper_train.quantization.activations import Activation
-from whisper_train.quantization.attach import Attached, put_in
+from whisper_train.quantization.attach import EMBEDDING, Attached, put_in
 from whisper_train.quantization.grid import Grid, on_grid
 from whisper_train.quantization.layers import Quantized, Switch, as_matrix
 
@@ -56,7 +56,7 @@ def describe(model: Any, quantization: Quantization, attached: Sequence[Attached
     stays = [
         f"{name}.weight"
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv1d) and not isinstance(module, Quantized)
+        if (isinstance(module, nn.Linear | nn.Conv1d) or name == EMBEDDING) and not isinstance(module, Quantized)
     ]
     return {
         "format": FORMAT,
@@ -117,7 +117,11 @@ def find_file(place: str, revision: str | None) -> Path | None:
     options: dict[str, Any] = {"revision": revision} if revision else {}
     if hub_problem():
         options["local_files_only"] = True
-    found = cached_file(place, QUANTIZATION_FILE, _raise_exceptions_for_missing_entries=False, **options)
+    try:
+        found = cached_file(place, QUANTIZATION_FILE, _raise_exceptions_for_missing_entries=False, **options)
+    except OSError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{place}: {QUANTIZATION_FILE}: nobody can say whether there is one: {reason}") from error
     return Path(found) if found else None
 
 
