@@ -242,8 +242,7 @@ class Job(Strict):
             raise ValueError("architecture: goes with `base: new` only; leave it out")
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
-        if self.quantization:
-            check_with(self)
+        check_with(self)
         self.check_gates()
         self.check_replay()
         self.check_layer_decay()

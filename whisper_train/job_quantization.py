@@ -77,7 +77,9 @@ class Quantization(Strict):
 
 
 def check_with(job: Any) -> None:
-    """Raises ValueError for what does not go together with the quantization of `job`, a Job that has one."""
+    """Raises ValueError for what does not go together with the quantization of `job`, a Job, where it has one."""
+    if not job.quantization:
+        return
     if not job.data.train:
         raise ValueError("quantization: is learned in training, and data.train is missing; leave it out")
     if job.model.lora:

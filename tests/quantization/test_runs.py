@@ -247,7 +247,7 @@ def test_bf16_under_zero2_keeps_what_the_forward_pass_saw(base: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_killed_resume_to_the_same_weights(base: Path) -> None:
+def test_two_ranks_that_were_stopped_go_on_to_the_same_weights(base: Path) -> None:
     machine = {**ZERO2, "processes": 2}
     run(write_qat(base, "ranks-unbroken", INT4, machine=machine), base)
     broken = write_qat(base, "ranks-broken", INT4, machine=machine)
