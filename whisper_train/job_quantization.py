@@ -23,7 +23,7 @@ class Quantization(Strict):
     scheme: Literal["int8", "int4"]
     target: Literal["onnx", "ctranslate2"] = Field(description="the runtime whose arithmetic is trained for")
     group_size: int | None = Field(None, description="columns that share a scale; null: int4 128, int8 the whole row")
-    activations: bool | None = Field(None, description="int8 inputs of matrices too; null: int8 yes, int4 no")
+    activations: bool = Field(True, description="the inputs of matrices are rounded too, to 8 bits")
     keep_float: list[str] = Field(default_factory=list, description="names of modules, * stands for anything")
     start_step: float = Field(0.0, ge=0, description="steps before rounding begins; below 1: as a share of all")
     distillation: Distillation | None = Field(None, description="null: from the transcripts alone")
@@ -36,11 +36,9 @@ class Quantization(Strict):
     @classmethod
     def fill_in(cls, values: Any) -> Any:
         """What the scheme decides where the job is silent, so that a resolved job says it."""
-        if not isinstance(values, dict):
-            return values
-        int4 = values.get("scheme") == "int4"
-        chosen = {"group_size": INT4_GROUP if int4 else None, "activations": not int4}
-        return {**values, **{key: default for key, default in chosen.items() if values.get(key) is None}}
+        if isinstance(values, dict) and values.get("scheme") == "int4" and values.get("group_size") is None:
+            return {**values, "group_size": INT4_GROUP}
+        return values
 
     @field_validator("start_step")
     @classmethod

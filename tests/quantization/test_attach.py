@@ -9,7 +9,7 @@ from torch import nn
 from tests.whisper import make_batch, make_whisper
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.job_quantization import Quantization
-from whisper_train.quantization.attach import attach, check_attached
+from whisper_train.quantization.attach import attach, block_for, check_attached
 from whisper_train.quantization.grid import Grid, on_grid
 from whisper_train.quantization.layers import Quantized, Switch
 
@@ -103,7 +103,13 @@ def test_inputs_are_rounded_by_what_runs_the_matrix(name: str, kinds: tuple[str 
     for quantization, kind in zip((INT8, CTRANSLATE2, SCHEMES[3]), kinds, strict=True):
         activation = {each.name: each for each in attach(make_whisper(WORDS), quantization)}[name].activation
         assert (activation.kind if activation else None) == kind
-    assert all(each.activation is None for each in attach(make_whisper(WORDS), INT4))
+    weights_alone = Quantization(scheme="int4", target="onnx", activations=False)
+    assert all(each.activation is None for each in attach(make_whisper(WORDS), weights_alone))
+
+
+@pytest.mark.parametrize(("width", "block"), [(1280, 128), (384, 128), (96, 32), (64, 64), (40, 16)])
+def test_blocks_fill_a_row(width: int, block: int) -> None:
+    assert block_for(width) == block
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_the_forward_pass_is_that_of_weights_on_the_grid(target: Any) -> None:
 
 
 def test_every_weight_gets_the_gradient_of_its_rounded_self() -> None:
-    quantization = Quantization(scheme="int4", target="onnx", group_size=16)
+    quantization = Quantization(scheme="int4", target="onnx", group_size=16, activations=False)
     model, plain = make_whisper(WORDS), rounded_copy(quantization)
     attach(model, quantization)
     for each in (model, plain):

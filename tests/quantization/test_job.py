@@ -67,8 +67,8 @@ def test_random_weights_teach_nothing(run_cli: RunCli, place: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "group_size", "activations"),
     [
-        ({"scheme": "int4", "target": "onnx"}, 128, False),
-        ({"scheme": "int4", "target": "onnx", "group_size": None, "activations": True}, 128, True),
+        ({"scheme": "int4", "target": "onnx"}, 128, True),
+        ({"scheme": "int4", "target": "onnx", "group_size": None, "activations": False}, 128, False),
         (INT8, None, True),
         ({**INT8, "group_size": 32, "activations": False}, 32, False),
         (CTRANSLATE2, None, True),

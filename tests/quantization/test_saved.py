@@ -49,7 +49,7 @@ def save(base: Path, folder: Path, quantization: Quantization) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2: this version reads 1"),
+        ({"version": 2}, "version 2: this program reads 1"),
         ({"tensors": {"model.nothing.weight": {"bits": 8, "group": None, "activation": None}}}, "the model has none"),
         ({"tensors": {"proj_out.weight": {"bits": 4, "group": None, "activation": None}}}, "is damaged"),
         ({"tensors": {"proj_out.weight": {"bits": 8}}}, "is damaged"),
@@ -84,7 +84,7 @@ def test_the_file_names_every_tensor_with_its_grid(base: Path, tmp_path: Path, n
     quantization = SCHEMES[name]
     save(base, tmp_path / "saved", quantization)
     facts = json.loads((tmp_path / "saved" / "quantization.json").read_text())
-    assert (facts["format"], facts["scheme"], facts["target"]) == (1, quantization.scheme, quantization.target)
+    assert (facts["version"], facts["scheme"], facts["target"]) == (1, quantization.scheme, quantization.target)
     assert facts["rounded"] is True
     tensors, state = facts["tensors"], load_model(str(base)).state_dict()
     matrices = {tensor for tensor, weight in state.items() if weight.dim() > 1 and "positions" not in tensor}

@@ -16,7 +16,7 @@ from whisper_train.quantization.grid import Grid, find_codes, find_scales
 from whisper_train.quantization.layers import Quantized, Switch, as_matrix, swap
 
 PROJECTION, EMBEDDING = "proj_out", "model.decoder.embed_tokens"  # one tensor
-INT8_BLOCK = 128  # of the inputs of int8 matrices with a scale a row, which MatMulNBits repeats for each block
+BLOCK, SMALLEST_BLOCK = 128, 16  # of MatMulNBits where a row has one scale, which is then repeated for each block
 ROWS_LOOKED_AT = 64  # of each matrix, when it is proved that it is rounded
 
 
@@ -42,7 +42,8 @@ def attach(model: Any, quantization: Quantization, switch: Switch | None = None)
             f"quantization.keep_float: {', '.join(quantization.keep_float)}: leaves nothing to quantize; take one out"
         )
     attached = [
-        Attached(name=name, grid=grid_of(quantization), activation=input_of(name, quantization)) for name in chosen
+        Attached(name=name, grid=grid_of(quantization), activation=input_of(name, width_of(model, name), quantization))
+        for name in chosen
     ]
     put_in(model, attached, switch or Switch())
     check_attached(model, quantization)
@@ -70,15 +71,27 @@ def grid_of(quantization: Quantization) -> Grid:
     return Grid(bits=quantization.bits, group=quantization.group_size)
 
 
-def input_of(name: str, quantization: Quantization) -> Activation | None:
-    """How the runtime rounds the input of the module `name`."""
+def width_of(model: Any, name: str) -> int:
+    return int(model.get_submodule(name).weight.shape[1])
+
+
+def input_of(name: str, columns: int, quantization: Quantization) -> Activation | None:
+    """How the runtime rounds the input, of so many columns, of the module `name`."""
     if not quantization.activations or name == EMBEDDING or is_convolution(name):
         return None
     if quantization.target == "ctranslate2":
         return Activation(kind="row-int8")
     if quantization.group_size is None and is_run_once(name):
         return Activation(kind="window-uint8")
-    return Activation(kind="block-int8", block=quantization.group_size or INT8_BLOCK)
+    return Activation(kind="block-int8", block=quantization.group_size or block_for(columns))
+
+
+def block_for(columns: int) -> int:
+    """The widest block up to BLOCK that fills a row of so many columns."""
+    size = BLOCK
+    while size > SMALLEST_BLOCK and columns % size:
+        size //= 2
+    return size
 
 
 def is_convolution(name: str) -> bool:

@@ -3,7 +3,7 @@
 It lies beside model.safetensors, in a run folder and in every checkpoint of a quantization-aware training:
 
     {
-      "format": 1,
+      "version": 1,
       "scheme": "int8",              int8 or int4
       "target": "onnx",              onnx or ctranslate2
       "rounded": true,               whether the weights beside it are on their grids already; those of a checkpoint
@@ -38,7 +38,7 @@ from whisper_train.quantization.attach import EMBEDDING, Attached, put_in
 from whisper_train.quantization.grid import Grid, on_grid
 from whisper_train.quantization.layers import Quantized, Switch, as_matrix
 
-FORMAT = 1
+VERSION = 1
 
 
 def describe(model: Any, quantization: Quantization, attached: Sequence[Attached], *, rounded: bool) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def describe(model: Any, quantization: Quantization, attached: Sequence[Attached
         if (isinstance(module, nn.Linear | nn.Conv1d) or name == EMBEDDING) and not isinstance(module, Quantized)
     ]
     return {
-        "format": FORMAT,
+        "version": VERSION,
         "scheme": quantization.scheme,
         "target": quantization.target,
         "rounded": rounded,
@@ -100,11 +100,11 @@ def read_facts(place: str, *, revision: str | None = None) -> dict[str, Any] | N
         return None
     try:
         facts = dict(read_json(path))
-        known = facts["format"]
+        known = facts["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is no description of a quantized model; save or train the model again") from error
-    if known != FORMAT:
-        raise UserError(f"{path}: format {known}: this version reads {FORMAT}; use the version that wrote it")
+    if known != VERSION:
+        raise UserError(f"{path}: version {known}: this program reads {VERSION}; use the one that wrote it")
     return facts
 
 

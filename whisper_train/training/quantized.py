@@ -55,7 +55,7 @@ def summary(model: Any, asked: Quantization) -> str:
     rounded = {id(module.weight): module.weight.numel() for module in model.modules() if isinstance(module, Quantized)}
     share = sum(rounded.values()) / sum(parameter.numel() for parameter in model.parameters())
     groups = f"groups of {asked.group_size}" if asked.group_size else "rows"
-    inputs = "and their inputs as it does" if asked.activations else "inputs stay float"
+    inputs = "inputs rounded to 8 bits" if asked.activations else "inputs stay float"
     what = f"{len(rounded)} matrices, {share:.1%} of all parameters"
     return f"{asked.scheme} in {groups} for {asked.target}: {what}, {inputs}"
 
