@@ -93,13 +93,15 @@ def test_the_loss_is_divided_between_transcript_and_teacher(
     student, base = make_quantized(words, INT4), make_whisper(words).eval()
     logits, labelled = student(**make_batch()).logits, LABELS != IGNORED
     with torch.no_grad():
-        taught = torch.softmax(base(**make_batch()).logits[labelled] / 3, -1)
-    learned = torch.softmax(logits[labelled] / 3, -1)
+        taught = torch.softmax(base(**make_batch()).logits[labelled].double() / 3, -1)
+    learned = torch.softmax(logits[labelled].double() / 3, -1)
     divergence = (taught * (taught.log() - learned.log())).sum() * 9 / TOKENS
     transcripts = torch.nn.functional.cross_entropy(logits[labelled], LABELS[labelled])
     expected = (1 - weight) * transcripts + weight * divergence
     expected.backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        found, expected.detach().float(), rtol=1e-3, atol=1e-6
+    )  # float32 has added up 51,866 words
     check_same(gradients, {n: each.grad for n, each in student.named_parameters() if each.requires_grad})
 
 
