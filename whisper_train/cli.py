@@ -83,6 +83,27 @@ def train(
 @main.command()
 @click.argument("job")
 @job_options
+@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
+@exits
+def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
+    """Train JOB for integers, after the jobs it is based on, and evaluate it so; run it again to resume."""
+    from whisper_train.runner import resolve, train_named
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    if resolved.quantization is None:
+        raise UserError(
+            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"
+            f" is (make train EXP={resolved.name})"
+        )
+    if detach:
+        return leave_to_itself(resolved, environment)
+    return train_named(job, machine, overrides, environment)
+
+
+@main.command()
+@click.argument("job")
+@job_options
 @click.option("--beside", metavar="JOB", help="another chain, run too and put beside this one in the table")
 @click.option("--plan", "only_plan", is_flag=True, help="show what there is and what would run, and run nothing")
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")

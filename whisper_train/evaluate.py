@@ -75,9 +75,11 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 def check_models(models: Sequence[EvalModel]) -> None:
     """Raises UserError for one that cannot be loaded, before anything is read or transcribed, perhaps for hours."""
     from whisper_train.model import load_config, load_processor
+    from whisper_train.quantization.saved import read_facts
 
     for model in models:
         load_config(model.place, revision=model.revision, key=model.key)
+        read_facts(model.place, revision=model.revision)
         load_processor(model.place, revision=model.revision, key=model.key)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
+from whisper_train.job_quantization import Quantization, check_with
 from whisper_train.licenses import find_license
 from whisper_train.model_parts import parse_part
 from whisper_train.strict import Fraction, Name, Strict
@@ -221,6 +222,7 @@ class Job(Strict):
     data: Data
     model: Model = Model()
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    quantization: Quantization | None = Field(None, description="null: the weights stay float")
     averaging: Averaging | None = Field(None, description="null: the tuned model as it is")
     evaluation: Evaluation = Evaluation()
     gates: Gates = Gates()
@@ -240,6 +242,7 @@ class Job(Strict):
             raise ValueError("architecture: goes with `base: new` only; leave it out")
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
+        check_with(self)
         self.check_gates()
         self.check_replay()
         self.check_layer_decay()

@@ -12,12 +12,14 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job import Job, Lora, Model
 from whisper_train.model_parts import freeze_parts
-from whisper_train.paths import Directories, sync
+from whisper_train.paths import Directories, sync, write_json
 
 HUB_SECONDS = 10.0  # for the hub to answer at all
 # What decides on the text that a model writes.
 MODEL_FILES: tuple[str, ...] = ("*.safetensors", "pytorch_model*.bin", "config.json", "generation_config.json")
 MODEL_FILES += ("*processor_config.json", "tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json")
+QUANTIZATION_FILE = "quantization.json"  # quantization/saved.py says what is in it
+MODEL_FILES += (QUANTIZATION_FILE,)
 
 
 def resolve_place(name: str, directories: Directories) -> str:
@@ -233,10 +235,11 @@ def current_umask() -> int:
     return umask
 
 
-def save_model(model: Any, processor: Any, folder: Path) -> None:
+def save_model(model: Any, processor: Any, folder: Path, quantization: dict[str, Any] | None = None) -> None:
     """Writes the model into the run folder, each file whole, so that from_pretrained loads it at any time.
 
-    Weights, configuration and processor are first written aside; an interrupted save leaves the old model.
+    Weights, configuration and processor are first written aside; an interrupted save leaves the old model. With
+    `quantization`, what quantization.json says of it.
     """
     clean_generation_config(model)
     check_tied(model)
@@ -247,6 +250,8 @@ def save_model(model: Any, processor: Any, folder: Path) -> None:
     aside = folder / ".model.incomplete"
     model.save_pretrained(aside)
     processor.save_pretrained(aside)
+    if quantization is not None:
+        write_json(aside / QUANTIZATION_FILE, quantization)
     written = sorted(aside.iterdir())
     for path in written:
         path.chmod(0o666 & ~current_umask())  # safetensors writes for its owner alone

@@ -52,6 +52,8 @@ def prepare(
     config = load_config(base, revision=job.base_revision)
     check_languages(job, processor.tokenizer, multilingual=config.vocab_size != ENGLISH_ONLY_VOCABULARY)
     check_parts(job.model.freeze, config)
+    if job.quantization:
+        check_quantization(job, base, config)
     whole_window = processor.feature_extractor.n_samples / processor.feature_extractor.sampling_rate
     if job.data.window_seconds and job.data.window_seconds > whole_window:
         raise UserError(
@@ -90,6 +92,27 @@ def prepare(
         deepspeed=deepspeed,
         checkpoint=checkpoint,
     )
+
+
+def check_quantization(job: Job, base: str, config: Any) -> None:
+    """Raises UserError where the fake quantizers of `job` do not fit the base, before the data is read.
+
+    Tried on the base's model without its weights.
+    """
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    from whisper_train.quantization.attach import attach
+    from whisper_train.quantization.saved import read_facts
+
+    assert job.quantization is not None
+    with torch.device("meta"):
+        attach(WhisperForConditionalGeneration(config), job.quantization)
+    if job.quantization.distillation and read_facts(base, revision=job.base_revision):
+        raise UserError(
+            f"quantization.distillation: the base {job.base} is quantized itself and has no more to teach; start from"
+            " the float model that it was made of, or leave distillation out"
+        )
 
 
 def note_replay(job: Job, folder: RunFolder, cache: Path, say: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.job import Job
 from whisper_train.job_file import SECRET_NAME, display
 from whisper_train.licenses import OTHER
-from whisper_train.model import files_digest
+from whisper_train.model import QUANTIZATION_FILE, files_digest
 from whisper_train.paths import read_json
 from whisper_train.plan import load_resolved
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
@@ -26,7 +26,10 @@ from whisper_train.run_folder import DONE, FAILED, RUNNING, STOPPED, TRAINED, Ru
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
 MODEL += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 MODEL += ("merges.txt", "normalizer.json", "model.safetensors", "model.safetensors.index.json")
-MODEL += (f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",)
+MODEL += (
+    QUANTIZATION_FILE,
+    f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",
+)
 PROOF = (CARD, "LICENSE", "LICENSE.txt", "LICENSE.md", "job.yaml", "run.json", "evaluation/results.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 

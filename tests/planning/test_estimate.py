@@ -85,3 +85,24 @@ def test_the_fullest_moment_is_told_and_its_parts_add_up() -> None:
         parts = memory.weights + memory.gradients + memory.optimizer + memory.activations + memory.buffers
         assert memory.total == parts + memory.process
         assert memory.host >= memory.total
+
+
+def test_a_quantized_training_keeps_a_rounded_copy_of_the_weights() -> None:
+    usual, quantized = trace(setup()), trace(setup(quantization={"scheme": "int4", "target": "onnx"}))
+    more = quantized.activations + quantized.gradients - usual.activations - usual.gradients
+    assert quantized.weights == usual.weights
+    assert 0.4 * usual.weights < more < 1.5 * usual.weights
+
+
+def test_a_teacher_is_a_second_model_without_gradients() -> None:
+    alone = trace(setup(quantization={"scheme": "int4", "target": "onnx"}))
+    taught = trace(setup(quantization={"scheme": "int4", "target": "onnx", "distillation": {}}))
+    assert taught.weights == 2 * alone.weights
+    assert taught.trained == alone.trained
+    assert taught.activations < 1.5 * alone.activations
+
+
+def test_layers_that_stay_float_by_number_are_traced_whole() -> None:
+    deep = replace(NARROW, encoder_layers=14)
+    quantization = {"scheme": "int4", "target": "onnx", "keep_float": ["encoder.layers.13"]}
+    assert trace(setup(deep, quantization=quantization)).trained > 0

@@ -231,3 +231,12 @@ def test_an_averaged_model_says_so_and_what_it_was_chosen_on() -> None:
     measured = section(card, "How it was measured")
     assert "was chosen on clips of these sets, up to 200 of each: on others it may be a little worse." in measured
     assert "averages" not in make_card(fine_tuned(), make_results(), RUN)
+
+
+@pytest.mark.parametrize(("activations", "said"), [(True, "and rounds no inputs"), (False, "as they were measured")])
+def test_a_quantized_model_says_what_was_measured_of_it(activations: bool, said: str) -> None:
+    quantization = {"scheme": "int8", "target": "onnx", "activations": activations}
+    measured = section(make_card(fine_tuned(quantization=quantization), make_results(), RUN), "How it was measured")
+    assert "In int8: weights" in measured
+    assert said in measured
+    assert "quantization.json" not in make_card(fine_tuned(), make_results(), RUN)

@@ -19,8 +19,9 @@ from whisper_train.paths import Directories, read_json, write_json
 
 # The parts of this package that decide what a run learns, and what an evaluation makes of it.
 LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "audio.py", "create.py", "labels.py")
-LEARNING_CODE += ("model.py", "model_parts.py", "evaluation/words.py")
+LEARNING_CODE += ("model.py", "model_parts.py", "quantization", "evaluation/words.py")
 EVALUATION_CODE: tuple[str, ...] = ("augment", "averaging", "evaluation", "evaluate.py", "evaluate_job.py")
+EVALUATION_CODE += ("quantization",)
 KNOWN_DIGEST = ".model-digest.json"
 
 

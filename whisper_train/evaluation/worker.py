@@ -61,11 +61,12 @@ def transcribe_share(task: ModelTask, share: int, say: Callable[[str], None]) ->
     import torch
 
     from whisper_train.evaluation.transcribe import Decoding, transcribe
-    from whisper_train.model import load_model, load_processor
+    from whisper_train.model import load_processor
+    from whisper_train.quantization.saved import load_as_measured
 
     torch.set_num_threads(task.threads)
     processor = load_processor(task.place, revision=task.revision)
-    model = load_model(task.place, revision=task.revision)
+    model = load_as_measured(task.place, revision=task.revision)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     for one in task.sets:
         file = Path(one.file)

@@ -108,7 +108,14 @@ def trace(setup: Setup, done: dict[Any, Traced] | None = None) -> Traced:
     job, layout = setup.job, setup.layout
     checkpointed = [job.machine.gradient_checkpointing, job.training.get("gradient_checkpointing")]
     checkpointed.append(job.training.get("activation_checkpointing"))
-    key = (repr(job.model), *checkpointed, layout.per_device, layout.accumulation > 1, setup.deepspeed is not None)
+    key = (
+        repr(job.model),
+        repr(job.quantization),
+        *checkpointed,
+        layout.per_device,
+        layout.accumulation > 1,
+        setup.deepspeed is not None,
+    )
     if key not in done:
         done[key] = trace_model(setup)
     return done[key]
@@ -118,10 +125,13 @@ def trace_model(setup: Setup) -> Traced:
     """What a micro-step of `setup` holds; deep models are followed from shallow ones of the same width.
 
     Layers of a kind are alike, so bytes grow with their number on a straight line, and three short traces give it.
-    Where the job freezes layers by number, they are not, and the whole model is traced.
+    Where the job names layers by number, to freeze them or to keep them float, they are not, and the whole model is
+    traced.
     """
     whole = setup.dimensions
-    numbered = any("layers" in part for part in setup.job.model.freeze)
+    quantization = setup.job.quantization
+    named = [*setup.job.model.freeze, *(quantization.keep_float if quantization else [])]
+    numbered = any("layers" in part for part in named)
     if numbered or whole.encoder_layers <= DEEP:
         return trace_whole(setup)
     encoder, decoder = SHALLOW, min(SHALLOW, whole.decoder_layers)

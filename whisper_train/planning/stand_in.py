@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from whisper_train.audio import SAMPLE_RATE
 from whisper_train.data.dataset import Collator
 from whisper_train.job import Job
+from whisper_train.training.distillation import Teacher
 from whisper_train.training.loss import make_loss
 from whisper_train.training.meter import Meter, Work
 from whisper_train.training.trainer import WhisperTrainer
@@ -60,10 +61,12 @@ def stand_in_trainer(
     windows: Noise,
     dtype: torch.dtype,
     callbacks: Sequence[Any] = (),
+    teacher: Any = None,
 ) -> WhisperTrainer:
     """A trainer of `kind` that sees `windows` in their order, evaluates nothing and keeps nothing.
 
-    `dtype` is the type that matrices are multiplied in.
+    `dtype` is the type that matrices are multiplied in; `teacher` is another model of the same
+    base, where the job distils.
     """
     nothing: Any = None
     order: Any = range(len(windows))
@@ -71,6 +74,9 @@ def stand_in_trainer(
     if job.data.window_seconds:
         positions = count_positions(job.data.window_seconds, extractor.hop_length)
         see_positions(model, positions)
+    taught = None
+    if job.quantization and job.quantization.distillation and teacher is not None:
+        taught = Teacher(teacher, job.quantization.distillation, positions)
     return kind(
         model=model,
         args=args,
@@ -86,7 +92,8 @@ def stand_in_trainer(
         dropped_file=folder / "dropped.jsonl",
         max_dropped_fraction=0.0,
         layer_decay=job.model.layer_decay,
-        loss=make_loss(model, args.label_smoothing_factor, dtype),
+        loss=make_loss(model, args.label_smoothing_factor, dtype, taught),
         meter=Meter(Work(), 0.0, lambda batch: 0.0),
         window_positions=positions,
+        teacher=taught,
     )

@@ -24,6 +24,7 @@ from whisper_train.machine import Layout
 from whisper_train.model import shape_for_training
 from whisper_train.planning.stand_in import Noise, UnmovedTrainer, stand_in_trainer, steps_alone
 from whisper_train.training.arguments import make_arguments
+from whisper_train.training.quantized import quantize
 from whisper_train.training.window import count_samples
 
 COUNTED_TOKENS = 100  # of the global batch: any number, it only divides the loss
@@ -87,12 +88,16 @@ def trace_step(
     """
     held = TYPES[precision] if zero else torch.float32
     model = build_empty(config, job, held)
+    teacher = build_teacher(config, job, TYPES[precision])
     with FakeTensorMode(allow_non_fake_inputs=True), Alive() as alive:
         give_sizes(model)
-        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         weights = size_of([*model.parameters(), *model.buffers()])
+        if teacher is not None:
+            give_sizes(teacher)
+            weights += size_of([*teacher.parameters(), *teacher.buffers()])
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with (
-            prepared_trainer(model, extractor, job, layout, precision, zero) as trainer,
+            prepared_trainer(model, extractor, job, layout, precision, zero, teacher) as trainer,
             handed_over(learned, alive, zero),
         ):
             before = alive.total
@@ -115,7 +120,19 @@ def build_empty(config: Any, job: Job, held: torch.dtype) -> Any:
     from transformers import WhisperForConditionalGeneration
 
     with torch.device("meta"):
-        return shape_for_training(WhisperForConditionalGeneration(config), job.model).to(held)
+        model = shape_for_training(WhisperForConditionalGeneration(config), job.model).to(held)
+        quantize(model, job, on=True)
+        return model
+
+
+def build_teacher(config: Any, job: Job, held: torch.dtype) -> Any:
+    """The base as the teacher of `job`, on torch's device without memory, in `held`; None where it has none."""
+    from transformers import WhisperForConditionalGeneration
+
+    if job.quantization is None or job.quantization.distillation is None:
+        return None
+    with torch.device("meta"):
+        return WhisperForConditionalGeneration(config).to(held)
 
 
 def give_sizes(model: Any) -> None:
@@ -146,7 +163,9 @@ def micro_step(trainer: Any, windows: int, seconds: float, tokens: int, held: to
 
 
 @contextmanager
-def prepared_trainer(model: Any, extractor: Any, job: Job, layout: Layout, precision: str, zero: bool) -> Iterator[Any]:
+def prepared_trainer(
+    model: Any, extractor: Any, job: Job, layout: Layout, precision: str, zero: bool, teacher: Any = None
+) -> Iterator[Any]:
     """The trainer of a run as far as a micro-step goes, on the processor and without DeepSpeed.
 
     With `zero` its weights are in `precision` already, and nothing is left to autocast.
@@ -167,6 +186,7 @@ def prepared_trainer(model: Any, extractor: Any, job: Job, layout: Layout, preci
             Path(folder),
             windows=Noise(layout.global_batch, 0.1, 1),
             dtype=TYPES[precision],
+            teacher=teacher,
         )
         if args.activation_checkpointing:
             trainer.model.activation_checkpointing_enable(

@@ -148,6 +148,7 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     from whisper_train.planning.estimate import make_config, make_extractor
     from whisper_train.planning.stand_in import Noise, stand_in_trainer, steps_alone
     from whisper_train.training.arguments import compute_dtype, make_arguments, use_compiled_adam
+    from whisper_train.training.quantized import quantize
     from whisper_train.training.rank import start_deepspeed
     from whisper_train.training.trainer import WhisperTrainer
 
@@ -157,10 +158,14 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         start_deepspeed()
     job = steps_alone(job, facts["precision"], max_steps=steps, logging_steps=NEVER)
     model = shape_for_training(WhisperForConditionalGeneration(make_config(dimensions)), job.model)
+    quantize(model, job, on=True)
     clock = StepClock(seconds)
     with tempfile.TemporaryDirectory() as folder:
         deepspeed = use_compiled_adam(facts["deepspeed"]) if facts["deepspeed"] is not None else None
         args = make_arguments(job, layout, Path(folder), deepspeed)
+        teacher = None
+        if job.quantization and job.quantization.distillation:
+            teacher = WhisperForConditionalGeneration(make_config(dimensions)).to(args.device, compute_dtype(args))
         trainer = stand_in_trainer(
             WhisperTrainer,
             job,
@@ -171,6 +176,7 @@ def train(facts: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
             windows=Noise(steps * layout.global_batch, audio_seconds, tokens),
             dtype=compute_dtype(args),
             callbacks=[clock],
+            teacher=teacher,
         )
         trainer.train()
     taken = torch.cuda.max_memory_allocated() if facts["card"] else peak_resident_bytes()

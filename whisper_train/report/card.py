@@ -211,9 +211,22 @@ def how_measured(job: Job, results: dict[str, Any], run: dict[str, Any]) -> str:
         "- Errors are counted over a whole set, after the normalizer has been over both texts: no mean of clips.\n"
         f"- Decoding: {decoding}.\n"
         f"- Intervals (95 %) and comparisons {say_units(units)}.\n"
-        f"{averaged}"
+        f"{averaged}{how_quantized(job)}"
         f"- By {program}{commit}{f' ({versions})' if versions else ''}.\n"
         "- Every figure, also those of other normalizers and of parts of a set: `evaluation/results.json`."
+    )
+
+
+def how_quantized(job: Job) -> str:
+    """What of a quantized model was measured: it is not what `from_pretrained` computes, where inputs are rounded."""
+    if (quantization := job.quantization) is None:
+        return ""
+    what, plain = "weights", "from_pretrained loads the weights as they were measured"
+    if quantization.activations:
+        what, plain = "weights and inputs of its matrices", "from_pretrained loads these weights, and rounds no inputs"
+    return (
+        f"- In {quantization.scheme}: {what} were rounded as {quantization.target} rounds them, in torch; {plain}."
+        " `quantization.json` says what is rounded.\n"
     )
 
 

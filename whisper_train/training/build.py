@@ -19,6 +19,7 @@ from whisper_train.job_data import Source
 from whisper_train.labels import Labels
 from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
 from whisper_train.plan import RunPlan
+from whisper_train.quantization.attach import check_attached
 from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
@@ -34,6 +35,7 @@ from whisper_train.training.flops import StepFlops, count_passes
 from whisper_train.training.last_step import StepWatch
 from whisper_train.training.loss import is_deferred, make_loss
 from whisper_train.training.meter import Meter, Work
+from whisper_train.training.quantized import QuantizationCallback, Quantizing, make_teacher, quantize
 from whisper_train.training.trainer import WhisperTrainer
 from whisper_train.training.window import count_positions, count_samples, see_positions
 
@@ -48,6 +50,7 @@ def build_trainer(
 
     # 1. model
     processor, model, labels = open_model(plan)
+    quantizing = quantize(model, job)
 
     # 2. data
     clip_seconds = processor.feature_extractor.n_samples / SAMPLE_RATE
@@ -70,7 +73,9 @@ def build_trainer(
     positions = count_positions(window_seconds, processor.feature_extractor.hop_length)
     if job.data.window_seconds:
         see_positions(model, positions)
-    loss = make_loss(model, args.label_smoothing_factor, compute_dtype(args))
+    dtype, seen = compute_dtype(args), positions if job.data.window_seconds else None
+    teacher = make_teacher(job, plan.base, dtype, args.device, seen)
+    loss = make_loss(model, args.label_smoothing_factor, dtype, teacher)
     meter = make_meter(plan, model, positions, processor.feature_extractor.hop_length)
     stop, watch = StopCallback(request), StepWatch()
     decoding = make_decoding(job, workers=args.dataloader_num_workers)
@@ -80,7 +85,7 @@ def build_trainer(
         train_dataset=clips,
         eval_dataset=eval_clips,
         data_collator=Collator(model.config.pad_token_id),
-        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, say)],
+        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, quantizing, say)],
         processor=processor,
         order=order,
         measure=lambda trainer: measure(trainer, job, decoding),
@@ -92,7 +97,9 @@ def build_trainer(
         layer_decay=job.model.layer_decay,
         loss=loss,
         meter=meter,
-        window_positions=positions if job.data.window_seconds else None,
+        window_positions=seen,
+        teacher=teacher,
+        quantization=quantizing.facts if quantizing else None,
     )
     check_launch(trainer, plan)
     return trainer, stop, watch
@@ -132,9 +139,16 @@ def make_meter(plan: RunPlan, model: Any, positions: int, hop_length: int) -> Me
 
 
 def other_callbacks(
-    plan: RunPlan, order: ClipOrder, args: Any, meter: Meter, say: Callable[[str], None]
+    plan: RunPlan,
+    order: ClipOrder,
+    args: Any,
+    meter: Meter,
+    quantizing: Quantizing | None,
+    say: Callable[[str], None],
 ) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
+    if quantizing:
+        callbacks.append(QuantizationCallback(quantizing, say))
     callbacks.append(ThroughputCallback(meter, plan.folder))
     callbacks.append(EarlyStopCallback(args.metric_for_best_model, plan.job.training.get("early_stopping_patience")))
     if "tensorboard" in report_to(plan.job):
@@ -170,8 +184,13 @@ def open_eval_set(
 
 
 def check_launch(trainer: Any, plan: RunPlan) -> None:
-    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu)."""
+    """A launcher that falls back to one process, or drops DeepSpeed, does so in silence (accelerate launch --cpu).
+
+    So does a quantization-aware training whose fake quantizers were never attached.
+    """
     assert trainer.args.world_size == plan.layout.ranks, (
         f"launched {plan.layout.ranks} ranks, found {trainer.args.world_size}"
     )
     assert trainer.is_deepspeed_enabled == (plan.deepspeed is not None), "DeepSpeed was asked for and is not on"
+    if plan.job.quantization:
+        check_attached(trainer.model, plan.job.quantization)

@@ -7,43 +7,60 @@ import torch
 from torch import nn
 
 from whisper_train.data.dataset import IGNORED
+from whisper_train.quantization.layers import QuantizedLinear
+from whisper_train.training.distillation import POSITIONS_AT_ONCE, Teacher
 
 LARGE_VOCABULARY = 16_384  # words; with fewer the logits are small, and the ordinary way is as good
-POSITIONS_AT_ONCE = 512  # whose logits are held at a time: 106 MB in float32 for Whisper's 51,866 words
 
 Loss = Callable[..., torch.Tensor]
 
 
-class DeferredProjection(nn.Linear):
-    """The output projection, which hands hidden states through while training: the loss applies it itself."""
+class Deferred:
+    """An output projection that hands hidden states through while training: the loss applies it itself."""
+
+    training: bool
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden if self.training else super().forward(hidden)
+        if self.training:
+            return hidden
+        logits: torch.Tensor = super().forward(hidden)  # type: ignore[misc]
+        return logits
 
 
-def make_loss(model: Any, label_smoothing: float, dtype: torch.dtype) -> Loss:
+class DeferredProjection(Deferred, nn.Linear):
+    def operands(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is multiplied for the logits of `hidden` (positions, width), and with which weight (words, width)."""
+        return hidden, self.weight
+
+
+class DeferredQuantizedProjection(Deferred, QuantizedLinear):
+    def operands(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.rounded_input(hidden), self.rounded_weight()
+
+
+DEFERRED: dict[type, type] = {nn.Linear: DeferredProjection, QuantizedLinear: DeferredQuantizedProjection}
+
+
+def make_loss(model: Any, label_smoothing: float, dtype: torch.dtype, teacher: Teacher | None = None) -> Loss:
     """The loss that suits `model`, a Whisper or one with adapters; with a large vocabulary its projection is deferred.
 
     `dtype` is the one that matrices are multiplied in. Label smoothing needs every logit, and so do adapters on the
-    projection.
+    projection. A `teacher` has a share in it.
     """
     whisper = model.get_base_model() if hasattr(model, "get_base_model") else model  # behind adapters
     projection = whisper.proj_out
-    if projection.out_features < LARGE_VOCABULARY or label_smoothing or type(projection) is not nn.Linear:
-        return token_mean_loss(label_smoothing)
-    deferred = DeferredProjection(projection.in_features, projection.out_features, bias=False, device="meta")
-    deferred.weight = projection.weight  # still the embedding's
-    deferred.train(projection.training)
-    whisper.proj_out = deferred
-    return projected_loss(deferred, dtype)
+    if projection.out_features < LARGE_VOCABULARY or label_smoothing or type(projection) not in DEFERRED:
+        return token_mean_loss(label_smoothing, teacher)
+    projection.__class__ = DEFERRED[type(projection)]  # still the embedding's weight, and its fake quantizer
+    return projected_loss(projection, dtype, teacher)
 
 
 def is_deferred(model: Any) -> bool:
     """Whether `make_loss` left the projection of `model` to the loss."""
-    return isinstance(model.get_output_embeddings(), DeferredProjection)
+    return isinstance(model.get_output_embeddings(), Deferred)
 
 
-def token_mean_loss(label_smoothing: float) -> Loss:
+def token_mean_loss(label_smoothing: float, teacher: Teacher | None = None) -> Loss:
     """Cross entropy summed over the label tokens, divided by their number in the whole global batch.
 
     Transformers takes Whisper's own mean over a micro-batch for one over the global batch, which multiplies loss and
@@ -58,12 +75,15 @@ def token_mean_loss(label_smoothing: float) -> Loss:
             reduction="sum",
             label_smoothing=label_smoothing,
         )
+        if teacher:
+            logits, labelled = outputs.logits.flatten(0, 1), find_labelled(labels)
+            total = teacher.blend(total, labelled, lambda part: logits[labelled[part]])
         return total / max(float(num_items_in_batch), 1.0)
 
     return loss
 
 
-def projected_loss(projection: nn.Linear, dtype: torch.dtype) -> Loss:
+def projected_loss(projection: Any, dtype: torch.dtype, teacher: Teacher | None = None) -> Loss:
     """The same of hidden states, a few positions at a time and only where there is a label.
 
     In half precision torch adds up the losses of positions in half precision too, so they are added up here.
@@ -72,15 +92,20 @@ def projected_loss(projection: nn.Linear, dtype: torch.dtype) -> Loss:
     reduction = "sum" if dtype == torch.float32 else "none"
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
-        hidden, weight = outputs.logits.flatten(0, 1), projection.weight
-        labelled = (labels.flatten() != IGNORED).nonzero().squeeze(1)
+        labelled = find_labelled(labels)
+        hidden, weight = projection.operands(outputs.logits.flatten(0, 1)[labelled])
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
         losses = nn.functional.linear_cross_entropy(
-            hidden[labelled].to(dtype),
-            weight.to(dtype),
-            labels.flatten()[labelled],
-            reduction=reduction,
-            options=options,
+            hidden, weight, labels.flatten()[labelled], reduction=reduction, options=options
         )
-        return losses.float().sum() / max(float(num_items_in_batch), 1.0)
+        total = losses.float().sum()
+        if teacher:
+            total = teacher.blend(total, labelled, lambda part: hidden[part] @ weight.T)
+        return total / max(float(num_items_in_batch), 1.0)
 
     return loss
+
+
+def find_labelled(labels: torch.Tensor) -> torch.Tensor:
+    """The positions of a batch that have a label, all windows one after the other."""
+    return (labels.flatten() != IGNORED).nonzero().squeeze(1)

@@ -13,6 +13,8 @@ from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
 from whisper_train.model import load_model, load_processor, merge_lora, save_model, set_language
 from whisper_train.plan import RunPlan
+from whisper_train.quantization.attach import attach
+from whisper_train.quantization.saved import describe, round_weights
 from whisper_train.resident import free_memory, return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.training.build import build_trainer
@@ -73,9 +75,16 @@ def save_best(job: Job, folder: RunFolder, base: str, say: Callable[[str], None]
     """Puts the best checkpoint's model into the run folder, adapters merged: the tuned model, not yet averaged."""
     processor = load_processor(base, revision=job.base_revision)
     chosen = choose_checkpoint(folder, say)
-    save_model(load_trained(job, base, chosen, processor), processor, folder.path)
+    model = load_trained(job, base, chosen, processor)
+    facts = None
+    if job.quantization:  # what the forward pass saw, to the bit: the checkpoint's weights, on their grids
+        attached = attach(model, job.quantization)
+        round_weights(model)
+        facts = describe(model, job.quantization, attached, rounded=True)
+    save_model(model, processor, folder.path, facts)
     folder.update(kept=chosen.name, averaging=None)
-    say(f"kept: {chosen.name} as the model in {display(folder.path)}")
+    rounded = f", rounded to {job.quantization.scheme}" if job.quantization else ""
+    say(f"kept: {chosen.name} as the model in {display(folder.path)}{rounded}")
 
 
 def choose_checkpoint(folder: RunFolder, say: Callable[[str], None]) -> Path:

@@ -14,7 +14,10 @@ from whisper_train.audio import LogMel
 from whisper_train.data.dataset import shielded
 from whisper_train.data.order import ClipOrder
 from whisper_train.errors import RunFailed
+from whisper_train.model import QUANTIZATION_FILE
+from whisper_train.paths import write_json
 from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, remove_old
+from whisper_train.training.distillation import Teacher
 from whisper_train.training.layer_rates import split_by_layer
 from whisper_train.training.loss import Loss
 from whisper_train.training.meter import Meter
@@ -41,6 +44,8 @@ class WhisperTrainer(Seq2SeqTrainer):
         loss: Loss,
         meter: Meter,
         window_positions: int | None,
+        teacher: Teacher | None = None,
+        quantization: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(compute_loss_func=loss, **options)
@@ -58,6 +63,8 @@ class WhisperTrainer(Seq2SeqTrainer):
         self.dropped = self.heard = 0  # clips of this session and rank
         self.meter = meter
         self.window_positions = window_positions  # that the encoder sees in training; None: all
+        self.teacher = teacher
+        self.quantization = quantization  # what quantization.json says of a checkpoint; None: there is none
         self.log_mel = LogMel(processor.feature_extractor, self.args.device)
         self.writing_checkpoint = False
 
@@ -95,6 +102,12 @@ class WhisperTrainer(Seq2SeqTrainer):
             heard = torch.div(samples - 1, hop_length, rounding_mode="floor") + 1
             prepared["attention_mask"] = (torch.arange(frames, device=device) < heard[:, None]).long()
         return prepared
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Transformers' own, after the teacher, if there is one, has heard the batch."""
+        if self.teacher is not None:
+            self.teacher.hear(inputs)
+        return super().compute_loss(model, inputs, *args, **options)
 
     def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
         """Names the clips that could not be read during training; their batch is that much smaller."""
@@ -181,6 +194,8 @@ class WhisperTrainer(Seq2SeqTrainer):
             self.writing_checkpoint = False
         if self.args.should_save:
             self.processor.save_pretrained(folder / INCOMPLETE / name)
+            if self.quantization is not None:
+                write_json(folder / INCOMPLETE / name / QUANTIZATION_FILE, self.quantization)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             finish_checkpoint(folder / INCOMPLETE / name, folder / name, self.checkpoint_facts)
