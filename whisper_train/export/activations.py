@@ -1,4 +1,4 @@
-"""Activations as the runtimes round them, on a torch model whose weights are on their grids: what a file is held against.
+"""Activations as the runtimes round them, on a torch model whose weights are on their grids: for comparison.
 
 ONNX Runtime: DynamicQuantizeLinear (uint8, one scale for the whole tensor) before MatMulInteger, and int8 with a scale
 for each row and block within MatMulNBits. CTranslate2: int8 with a scale for each row. whisper.cpp: blocks of 32.

@@ -13,10 +13,8 @@ def quantize(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tenso
     """
     blocks = weight.float().unflatten(1, (-1, GROUP))
     largest = blocks.abs().amax(-1, keepdim=True)
-    if bits == 8:
-        scales = largest / 127
-    else:
-        scales = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8
+    extreme = largest if bits == 8 else blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    scales = extreme / (127 if bits == 8 else -8)
     inverse = torch.where(scales == 0, torch.zeros_like(scales), 1 / scales)
     scaled = blocks * inverse
     if bits == 8:
@@ -44,8 +42,5 @@ def unpack(data: bytes, rows: int, columns: int, bits: int) -> tuple[torch.Tenso
     blocks = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(rows, columns // GROUP, size)
     scales = blocks[..., :2].contiguous().view(torch.float16)[..., 0].float()
     body = blocks[..., 2:].contiguous()
-    if bits == 8:
-        codes = body.view(torch.int8)
-    else:
-        codes = torch.cat((body & 15, body >> 4), dim=-1).to(torch.int8) - 8
-    return codes.flatten(1), scales
+    halves = torch.cat((body & 15, body >> 4), dim=-1).to(torch.int8) - 8
+    return (body.view(torch.int8) if bits == 8 else halves).flatten(1), scales

@@ -59,7 +59,7 @@ class Layer(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """Log-mel (clips, bins, frames) in float32 to keys and values of each decoder layer (clips, heads, places, size)."""
+    """Log-mel (clips, bins, frames) in float32 to keys and values of each decoder layer (clips, heads, places, size)"""
 
     def __init__(self, model: Any, placed: Mapping[str, OnGrid], *, dynamic: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """What a Whisper may write: the prompt it goes on from, and the tokens that are forbidden at each step.
 
-As transformers computes them (generation_whisper.py, logits_process.py), so that a model writes the same in any runtime.
+As transformers computes them (generation_whisper.py, logits_process.py), so a model writes the same in any runtime.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from whisper_train.paths import read_json
 
 Scores = NDArray[np.float32]
 NEVER = -np.inf
+OTHER_CONFIG = "model_config.json"  # transformers' own, where config.json is another runtime's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,8 @@ class Rules:
 def read_rules(folder: Path) -> Rules:
     """The rules of the model whose config.json and generation_config.json lie in `folder`."""
     try:
-        config = read_json(folder / "config.json")
+        other = folder / OTHER_CONFIG
+        config = read_json(other if other.is_file() else folder / "config.json")
         generation = read_json(folder / "generation_config.json")
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: {error}; convert the model again") from error

@@ -16,7 +16,7 @@ class Steps(Protocol):
     """A model that writes step by step; `past` and `cross` are its own affair."""
 
     def step(self, ids: NDArray[np.int64], past: Any, cross: Any) -> tuple[Scores, Any]:
-        """Logits float32 (rows, tokens, words) of `ids` (rows, tokens) after `past` (None: nothing yet), and the past."""
+        """Logits (rows, tokens, words) of `ids` (rows, tokens) after `past` (None: nothing yet), and the past."""
 
     def choose(self, past: Any, rows: NDArray[np.int64]) -> Any:
         """The past of these rows, in this order."""
