@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_train import __version__
-from whisper_train.cli_export import convert
+from whisper_train.cli_export import convert, transcribe
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
@@ -337,4 +337,5 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
 
 
 main.add_command(convert)
+main.add_command(transcribe)
 main.add_command(vast)

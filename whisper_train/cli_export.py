@@ -36,3 +36,24 @@ def convert(
         language=language,
         say=click.echo,
     )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_", type=click.Choice(("txt", "srt", "vtt", "json")), default="txt", help="default: txt"
+)
+@click.option("--language", metavar="CODE", help="of the speech; else the model's own, or what it hears")
+@click.option("--beams", type=click.IntRange(min=1), default=1, help="candidates of beam search; default: 1")
+@click.option("--output", type=click.Path(path_type=Path), help="a folder for a file of each recording")
+@exits
+def transcribe(
+    folder: Path, audio: tuple[Path, ...], format_: str, language: str | None, beams: int, output: Path | None
+) -> None:
+    """Transcribe AUDIO, of any length, with the model in FOLDER: an exported one, or a run's."""
+    from whisper_train.export.transcribe import transcribe_files
+    from whisper_train.run_log import quiet_libraries
+
+    quiet_libraries(None)
+    transcribe_files(folder, audio, format_, language=language, beams=beams, output=output, say=click.echo)

@@ -226,5 +226,5 @@ def prove(
     return {"model_with_float_activations": facts}
 
 
-def open(folder: Path) -> CTranslate2Whisper:  # noqa: A001
+def open(folder: Path) -> CTranslate2Whisper:
     return CTranslate2Whisper(folder)

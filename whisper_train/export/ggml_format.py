@@ -1,4 +1,4 @@
-"""GGML, as whisper.cpp loads it: one file with the mel filters, the vocabulary and the tensors (convert-h5-to-ggml.py)."""
+"""GGML, as whisper.cpp loads it: one file of mel filters, vocabulary and tensors (convert-h5-to-ggml.py)."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,7 @@ from whisper_train.export.forms import Form
 from whisper_train.export.ggml_blocks import GROUP, TYPES, pack, unpack
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
-from whisper_train.export.rules import Rules, Scores, read_rules
-from whisper_train.export.source import EMBEDDING, Source
+from whisper_train.export.source import Source
 
 MODEL = "ggml-model.bin"
 MAGIC = 0x67676D6C
@@ -95,12 +94,17 @@ def write_header(file: BufferedWriter, source: Source, form: Form) -> None:
 
 def text_tokens(tokenizer: Any) -> list[bytes]:
     """The bytes of each token that stands for text; whisper.cpp makes up the special ones itself."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
-
-    as_byte = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    as_byte = letters_of_bytes()
     special = tokenizer.get_added_vocab()
     words = sorted((token, word) for word, token in tokenizer.get_vocab().items() if word not in special)
     return [bytes(as_byte[letter] for letter in word) for _, word in words]
+
+
+def letters_of_bytes() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for (openai/gpt-2, encoder.py)."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 def write_tensor(file: BufferedWriter, name: str, weight: torch.Tensor, placed: OnGrid | None, form: Form) -> None:
@@ -154,19 +158,6 @@ def read_tensors(path: Path) -> Iterator[tuple[str, int, bytes]]:
         place += size
 
 
-class WhisperCpp:
-    """The file in whisper.cpp, one clip at a time; its search is its own, so logits are what is compared."""
-
-    def __init__(self, folder: Path) -> None:
-        import _pywhispercpp as cpp
-
-        self.cpp, self.rules = cpp, read_rules(folder)
-        self.context = cpp.whisper_init_from_file_with_params(str(folder / MODEL), cpp.whisper_context_default_params())
-
-    def trace(self, features: Any, prompt: Sequence[int], count: int) -> tuple[list[int], Scores]:
-        raise NotImplementedError
-
-
 def prove(
     source: Source,
     placed: Mapping[str, OnGrid],
@@ -176,8 +167,11 @@ def prove(
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
+    """Float activations cannot be had from whisper.cpp's blocks."""
     return {}
 
 
-def open(folder: Path) -> None:  # noqa: A001
-    return None
+def open(folder: Path) -> Any:
+    from whisper_train.export.whisper_cpp import WhisperCpp, find_library
+
+    return WhisperCpp(folder) if find_library() else None
