@@ -38,7 +38,8 @@ def count_integers(placed: Mapping[str, OnGrid], found: Iterable[tuple[str, Read
             wrong.append(f"{name}: has shape {tuple(read.codes.shape)}, not {tuple(wanted.codes.shape)}")
             continue
         differing = int((read.codes != wanted.codes).sum())
-        error = float(((read.scales - wanted.scales) / wanted.scales).abs().max())
+        smallest = torch.finfo(torch.float32).tiny  # GGML gives a block of zeros the scale 0
+        error = float(((read.scales - wanted.scales).abs() / wanted.scales.abs().clamp(min=smallest)).max())
         if differing or not error <= SCALE_ERROR:
             wrong.append(f"{name}: {differing:,} of {wanted.codes.numel():,} integers differ, scales by {error:.1e}")
         tensors += 1

@@ -1,6 +1,6 @@
 """ONNX: two graphs for plain onnxruntime (onnx_graphs.py)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ from whisper_train.errors import UserError
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import read_onnx as read
+from whisper_train.export.onnx_compare import GivenCross, open_changed
 from whisper_train.export.onnx_layers import BLOCK, SMALLEST_BLOCK
-from whisper_train.export.onnx_runtime import OnnxWhisper, open_session
+from whisper_train.export.onnx_runtime import OnnxWhisper
 from whisper_train.export.onnx_write import DECODER, ENCODER, write_onnx
 from whisper_train.export.reference import Reference
 from whisper_train.export.source import Source
@@ -18,7 +19,6 @@ from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
 __all__ = ["absent", "check", "open", "prove", "read", "write"]
 
 absent = ""
-FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
 
 
 def check(source: Source, form: Form) -> None:
@@ -51,54 +51,16 @@ def prove(
     if not placed:
         return {}
     runtime = OnnxWhisper(folder)
-    runtime.decoder = open_exact(folder, DECODER)
+    runtime.exact = True
+    runtime.decoder = open_changed(folder, DECODER, exact=True)
     what = "decoder" if form.precision == "int8" else "model"
     if what == "model":
-        runtime.encoder = open_exact(folder, ENCODER)
+        runtime.encoder = open_changed(folder, ENCODER, exact=True)
     given = GivenCross(runtime, source.model) if what == "decoder" else runtime
     language = language or speakable(runtime.rules)
     facts = verify_logits(given, Reference(source.model), clips, language, EXACT, f"{form.folder}: {what}")
     say(f"{what} with float activations: {facts['fraction']:.1e} of the range from the model's, {EXACT:g} allowed")
     return {f"{what}_with_float_activations": facts}
-
-
-class GivenCross:
-    """The runtime's decoder upon keys and values of cross-attention that torch computed."""
-
-    def __init__(self, runtime: OnnxWhisper, model: Any) -> None:
-        from whisper_train.export.onnx_graphs import EncoderGraph
-
-        self.runtime, self.rules = runtime, runtime.rules
-        self.graph = EncoderGraph(model, {}, dynamic=False).eval()
-
-    def trace(self, features: Any, prompt: Sequence[int], count: int) -> Any:
-        import torch
-
-        from whisper_train.export.onnx_runtime import as_value
-
-        with torch.inference_mode():
-            cross = [as_value(one.numpy().copy()) for one in self.graph(torch.from_numpy(features)[None])]
-        return self.runtime.trace_cross(cross, prompt, count)
-
-    def write(self, *given: Any, **options: Any) -> Any:
-        raise NotImplementedError("its logits are compared, and nothing else")
-
-
-def open_exact(folder: Path, file: str) -> Any:
-    """A graph's session with every MatMulNBits at float activations."""
-    import onnx
-
-    graph = onnx.load(folder / file, load_external_data=False)
-    for node in graph.graph.node:
-        for attribute in node.attribute if node.op_type == "MatMulNBits" else ():
-            if attribute.name == "accuracy_level":
-                attribute.i = FLOAT_ACTIVATIONS
-    beside = folder / f".exact-{file}"  # beside the weights, which are found by their place
-    try:
-        onnx.save(graph, beside)
-        return open_session(beside)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def open(folder: Path) -> OnnxWhisper:

@@ -19,6 +19,8 @@ class OnnxWhisper:
     """A model that encodes and takes steps (search.Steps)."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
+        self.folder = folder
+        self.exact = False  # whether the decoder's activations are floats, as its verification has them
         self.rules: Rules = read_rules(folder)
         self.encoder = open_session(folder / ENCODER, threads)
         self.decoder = open_session(folder / DECODER, threads)
@@ -70,6 +72,12 @@ class OnnxWhisper:
             rows.append(logits[0, -1])
             tokens.append(int(rows[-1].argmax()))
         return tokens, np.stack(rows)
+
+    def find_layer(self, model: Any, features: NDArray[np.float32], ids: Sequence[int], bound: float) -> str | None:
+        """Where the file first differs from `model`."""
+        from whisper_train.export.onnx_compare import find_layer
+
+        return find_layer(self, model, features, ids, bound, exact=self.exact)
 
 
 def as_value(array: NDArray[Any]) -> Any:

@@ -13,7 +13,6 @@ from whisper_train.export.rules import Rules
 from whisper_train.export.sounds import features_of, read
 from whisper_train.export.subtitles import Cue, render
 from whisper_train.export.windows import make_write, write_windows
-from whisper_train.model import load_processor
 
 # Which file tells the format of a folder, whoever made it.
 MARKS = {
@@ -64,7 +63,7 @@ def find_format(folder: Path) -> str:
 def open_folder(folder: Path, beams: int) -> Transcriber:
     """What transcribes with the model in `folder`."""
     form = find_format(folder)
-    processor = load_processor(str(folder.absolute()), key="transcribe")
+    processor = open_processor(folder)
     if form == "safetensors":
         return in_torch(folder, processor, beams)
     if form == "onnx":
@@ -77,6 +76,16 @@ def open_folder(folder: Path, beams: int) -> Transcriber:
         if beams > 1:
             raise UserError("transcribe: --beams: whisper.cpp's interface has one cache here; leave it out")
     return in_runtime(Runtime(folder), processor, beams)
+
+
+def open_processor(folder: Path) -> Any:
+    """Tokenizer and feature extractor beside the weights; config.json may be another runtime's."""
+    from transformers import WhisperProcessor
+
+    try:
+        return WhisperProcessor.from_pretrained(str(folder.absolute()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"transcribe: {folder}: its processor cannot be loaded ({error}); convert it again") from error
 
 
 def in_runtime(runtime: Any, processor: Any, beams: int) -> Transcriber:

@@ -29,17 +29,21 @@ ROUNDED = 3e-2  # activations rounded to int8: a sum that ends on the other side
 NO_REASON = 2.0  # times the bound: how much a difference of both logits may move a margin
 
 
-class Runtime(Protocol):
-    """A converted folder that writes, and tells the logits that it wrote by."""
+class Traced(Protocol):
+    """A model that tells the logits it writes by."""
 
     rules: Rules
+
+    def trace(self, features: NDArray[np.float32], prompt: Sequence[int], count: int) -> tuple[list[int], Scores]:
+        """Up to `count` tokens of one clip, each the likeliest, and the logits (tokens, words) of each."""
+
+
+class Runtime(Traced, Protocol):
+    """A converted folder that searches, too; one with `beams` searches with so many only."""
 
     def write(
         self, features: NDArray[np.float32], prompts: Sequence[Sequence[int]], *, beams: int, max_length: int
     ) -> list[Written]: ...
-
-    def trace(self, features: NDArray[np.float32], prompt: Sequence[int], count: int) -> tuple[list[int], Scores]:
-        """Up to `count` tokens of one clip, each the likeliest, and the logits (tokens, words) of each."""
 
 
 Clips = Sequence[tuple[str, NDArray[np.float32]]]  # names, and features (bins, frames)
@@ -53,7 +57,7 @@ def bound_of(form: Form) -> float:
 
 
 def verify_logits(
-    runtime: Runtime, reference: Reference, clips: Clips, language: str | None, bound: float, what: str
+    runtime: Traced, reference: Reference, clips: Clips, language: str | None, bound: float, what: str
 ) -> dict[str, Any]:
     """Compares the logits of the tokens that the runtime writes itself, clip by clip.
 
@@ -69,8 +73,10 @@ def verify_logits(
         difference = float(np.abs(np.where(there, logits - wanted, 0)).max())
         spread = float(np.ptp(wanted))
         if not np.isfinite(difference) or difference > bound * spread:
+            find = getattr(runtime, "find_layer", None)
+            where = find(reference.model, features, [*prompt, *tokens[:-1]], bound) if find else "the whole file"
             raise RunFailed(
-                f"{what}: {name}: a logit lies {difference:.3g} from the model's, of a range of {spread:.3g};"
+                f"{what}: {where}: {name}: a logit lies {difference:.3g} from the model's, of a range of {spread:.3g};"
                 f" {bound:g} of it is allowed"
             )
         if difference / spread >= worst["fraction"]:

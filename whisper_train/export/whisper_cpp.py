@@ -15,7 +15,7 @@ from whisper_train.export.ggml_format import MODEL
 from whisper_train.export.rules import Rules, Scores, read_rules
 from whisper_train.export.search import Written, write
 
-THREADS = 2
+THREADS = 1  # its threads wait by turning round: on a busy machine two are many times slower than one
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 SILENT = LOG(lambda level, text, data: None)  # kept for as long as the library may call it
 
