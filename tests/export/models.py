@@ -19,5 +19,6 @@ def make_base(folder: Path) -> Path:
 
 def make_openai_like(folder: Path, processor: Path) -> Path:
     """The same size with OpenAI's vocabulary and window, as whisper.cpp wants them."""
-    create_base(Architecture(processor=str(processor), init_std=0.2, **SMALL), [], 0, folder)
+    sizes = {**SMALL, "width": 64, "attention_heads": 1, "max_label_tokens": 448}
+    create_base(Architecture(processor=str(processor), init_std=0.1, **sizes), [], 0, folder)
     return folder

@@ -21,6 +21,7 @@ from whisper_train.quantization.grid import Grid
     ("form", "precision", "says"),
     [
         ("ctranslate2", "int4", "take --precision int8, or --to onnx"),
+        ("ggml", "fp32", "take --precision fp16"),
         ("safetensors", "int8", "take --precision fp16, or --to onnx"),
         ("tflite", "fp32", "there are onnx, ctranslate2, ggml, safetensors"),
         ("onnx", "int3", "there are fp32, fp16, int8, int4"),

@@ -13,6 +13,7 @@ INTEGERS = {"int8": 8, "int4": 4}  # bits of a weight
 # What no runtime of that form computes with, and what to take instead.
 IMPOSSIBLE = {
     ("ctranslate2", "int4"): "CTranslate2 has no such kernels; take --precision int8, or --to onnx --precision int4",
+    ("ggml", "fp32"): "whisper.cpp's convolutions compute with float16 weights alone; take --precision fp16",
     ("safetensors", "int8"): "transformers reads floats there; take --precision fp16, or --to onnx",
     ("safetensors", "int4"): "transformers reads floats there; take --precision fp16, or --to onnx",
 }
@@ -51,7 +52,7 @@ def estimate_bytes(model: Any, form: Form) -> int:
     matrices = sum(weight.numel() for name, weight in model.named_parameters() if is_matrix(name, weight))
     others = sum(weight.numel() for weight in model.parameters()) - matrices
     each = form.bits / 8 * (1 + 8 / 128) if form.bits else floats
-    return int(matrices * each + others * (2 if form.format == "ggml" and form.precision != "fp32" else floats))
+    return int(matrices * each + others * (2 if form.format == "ggml" else floats))
 
 
 def is_matrix(name: str, weight: Any) -> bool:

@@ -22,6 +22,7 @@ F32, F16 = 0, 1
 QUANTIZATION_VERSION = 2000  # of blocks: GGML_QNT_VERSION times its factor
 VOCABULARIES = (51_864, 51_865, 51_866)  # English only, of many languages, and of large-v3
 WINDOW = (16_000, 400, 160, 30)  # rate, FFT, hop and seconds, fixed in whisper.cpp
+HEAD = 64  # columns of an attention head: with others whisper.cpp aborts
 absent = "pywhispercpp, which holds whisper.cpp, is not installed (pip install pywhispercpp)"
 
 # Names of transformers and of OpenAI's checkpoints, which whisper.cpp keeps.
@@ -59,6 +60,11 @@ def check(source: Source, form: Form) -> None:
         raise UserError(
             f"convert: --to ggml: the model hears {window[3]} s in steps of {window[2]} samples, and whisper.cpp"
             f" {WINDOW[3]} s in steps of {WINDOW[2]}; take --to onnx or ctranslate2"
+        )
+    if (size := config.d_model // config.decoder_attention_heads) != HEAD:
+        raise UserError(
+            f"convert: --to ggml: the model's attention heads are {size} wide, and whisper.cpp's {HEAD};"
+            " take --to onnx or ctranslate2"
         )
     if form.bits and config.d_model % GROUP:
         raise UserError(

@@ -51,8 +51,6 @@ Clips = Sequence[tuple[str, NDArray[np.float32]]]  # names, and features (bins, 
 
 def bound_of(form: Form) -> float:
     """How far logits may lie apart, as a fraction of their range."""
-    if form.format == "ggml" and not form.bits:
-        return HALF  # whisper.cpp keeps keys, values and convolutions in float16 whatever the file holds
     return {"fp32": EXACT, "fp16": HALF}.get(form.precision, ROUNDED)
 
 
