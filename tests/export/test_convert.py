@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import MakeWav, RunCli
 from tests.export.models import make_openai_like
-from whisper_train.errors import RunFailed
+from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.convert import convert
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import choose_grids, put_on_grids
@@ -140,6 +140,24 @@ def test_onnx_is_the_model(made: Any, precision: str) -> None:
         assert facts["integers"] == {"tensors": 17, "integers": facts["integers"]["integers"], "differing": 0}
         exact = facts.get("model_with_float_activations") or facts["decoder_with_float_activations"]
         assert exact["fraction"] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(base, tmp_path / "trained")
+    grid = {"bits": 4, "group": 16}
+    tensors = {f"model.decoder.layers.0.{part}.weight": grid for part in ("fc1", "fc2", "self_attn.q_proj")}
+    facts = {"version": 1, "scheme": "int4", "target": "onnx", "tensors": {**tensors, "proj_out.weight": grid}}
+    (model / "quantization.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="was trained for int4"):
+        convert(str(model), Form("onnx", "int8"), find_directories({}), output=tmp_path / "x", say=print)
+    folder = convert(str(model), Form("onnx", "int4"), find_directories({}), output=tmp_path / "x", say=print)
+    described = json.loads((folder / "export.json").read_text())
+    assert described["trained_for"] == {"scheme": "int4", "target": "onnx"}
+    assert described["not_trained_on_their_grid"] == []
+    assert set(described["tensors"]) == {*tensors, "model.decoder.embed_tokens.weight"}
+    assert proven(folder)["integers"]["tensors"] == 4
+    assert (folder / "quantization.json").is_file()
 
 
 @pytest.mark.slow

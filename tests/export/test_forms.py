@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import RunCli
 from tests.whisper import make_whisper
 from whisper_train.errors import UserError
-from whisper_train.export import forms
 from whisper_train.export.forms import Form, check_room, estimate_bytes
 from whisper_train.export.grids import choose_grids
 from whisper_train.export.source import EMBEDDING, check_trained_for, read_quantization
@@ -50,7 +49,7 @@ def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Pat
 
 
 def test_a_disk_without_room_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    monkeypatch.setattr("whisper_train.export.forms.shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
     check_room(tmp_path, 800_000_000)
     with pytest.raises(UserError, match=r"needs 1\.1 GB, and 1\.0 GB are free"):
         check_room(tmp_path, 1_000_000_000)

@@ -80,7 +80,7 @@ def by_tensor(value: torch.Tensor) -> torch.Tensor:
 def by_block(value: torch.Tensor, block: int) -> torch.Tensor:
     """int8 without a zero point, a scale for each `block` of the last dimension."""
     columns = value.shape[-1]
-    grouped = torch.nn.functional.pad(value, (0, -columns % block)).unflatten(-1, (-1, block))
+    grouped = torch.unflatten(torch.nn.functional.pad(value, (0, -columns % block)), -1, (-1, block))
     scale = grouped.abs().amax(-1, keepdim=True) / 127
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     return (torch.round(grouped / scale) * scale).flatten(-2)[..., :columns]

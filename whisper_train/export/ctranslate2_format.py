@@ -127,7 +127,7 @@ def write(source: Source, placed: Mapping[str, OnGrid], form: Form, folder: Path
     """Writes model.bin, vocabulary.json and CTranslate2's config.json; transformers' own goes beside it."""
     from ctranslate2.converters import TransformersConverter
 
-    class Converter(TransformersConverter):  # type: ignore[misc]
+    class Converter(TransformersConverter):
         """The same, on the model in memory."""
 
         def load_model(self, *given: Any, **options: Any) -> Any:

@@ -11,7 +11,7 @@ def quantize(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tenso
 
     Codes come from the scale before it is rounded to float16, which is what the file holds.
     """
-    blocks = weight.float().unflatten(1, (-1, GROUP))
+    blocks = torch.unflatten(weight.float(), 1, (-1, GROUP))
     largest = blocks.abs().amax(-1, keepdim=True)
     extreme = largest if bits == 8 else blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     scales = extreme / (127 if bits == 8 else -8)
@@ -26,7 +26,7 @@ def quantize(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tenso
 
 def pack(codes: torch.Tensor, scales: torch.Tensor, bits: int) -> bytes:
     """The blocks as they stand in a file: a float16 scale, then 32 int8 or 16 bytes with a low and a high half."""
-    blocks = codes.unflatten(1, (-1, GROUP))
+    blocks = torch.unflatten(codes, 1, (-1, GROUP))
     heads = scales.half().unsqueeze(-1).view(torch.uint8)
     if bits == 8:
         body = blocks.contiguous().view(torch.uint8)

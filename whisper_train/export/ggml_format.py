@@ -87,9 +87,10 @@ def write_header(file: BufferedWriter, source: Source, form: Form) -> None:
     kind = {"fp32": F32, "fp16": F16}.get(form.precision)
     if kind is None:
         kind = QUANTIZATION_VERSION + {8: 7, 4: 2}[form.bits or 0]  # GGML_FTYPE_MOSTLY_Q8_0, _Q4_0
-    sizes = (config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads)
-    sizes += (config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads)
-    file.write(struct.pack("<12i", MAGIC, *sizes, config.decoder_layers, config.num_mel_bins, kind))
+    sizes = [config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads]
+    sizes += [config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads]
+    sizes += [config.decoder_layers, config.num_mel_bins, kind]
+    file.write(struct.pack("<12i", MAGIC, *sizes))
     filters = np.ascontiguousarray(extractor.mel_filters.T, np.float32)
     file.write(struct.pack("<2i", *filters.shape) + filters.tobytes())
     words = text_tokens(source.processor.tokenizer)
@@ -140,7 +141,8 @@ def read(folder: Path, placed: Mapping[str, OnGrid]) -> Iterable[tuple[str, Read
     for name, weight in placed.items():
         kind, data = stored.get(ggml_name(name), (None, b""))
         bits = weight.grid.bits
-        yield name, Read(*unpack(data, *weight.codes.shape, bits)) if kind == TYPES[bits] else None
+        rows, columns = weight.codes.shape
+        yield name, Read(*unpack(data, rows, columns, bits)) if kind == TYPES[bits] else None
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, int, bytes]]:

@@ -18,6 +18,11 @@ from whisper_train.export.source import EMBEDDING
 class Attention(nn.Module):
     """A WhisperAttention whose projections may be integers; keys and values are given by who calls."""
 
+    q_proj: Any
+    k_proj: Any
+    v_proj: Any
+    out_proj: Any
+
     def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid], *, dynamic: bool) -> None:
         super().__init__()
         self.heads, self.size, self.scaling = module.num_heads, module.head_dim, module.scaling
@@ -30,7 +35,7 @@ class Attention(nn.Module):
         return self.split(self.k_proj(states)), self.split(self.v_proj(states))
 
     def split(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.heads, self.size)).transpose(1, 2)
+        return torch.unflatten(states, -1, (self.heads, self.size)).transpose(1, 2)
 
     def forward(
         self, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, allowed: torch.Tensor | None = None
@@ -78,12 +83,14 @@ class EncoderGraph(nn.Module):
     def forward(self, input_features: torch.Tensor) -> list[torch.Tensor]:
         states = nn.functional.gelu(self.conv1(input_features.to(self.conv1.weight.dtype)))
         states = nn.functional.gelu(self.conv2(states)).transpose(1, 2) + self.positions
+        layer: Any
         for layer in self.layers:
             normed = layer.self_attn_layer_norm(states)
             states = states + layer.self_attn(normed, *layer.self_attn.keys_and_values(normed))
             states = layer.feed_forward(states)
         states = self.layer_norm(states)
-        return [tensor for cross in self.cross for tensor in cross.keys_and_values(states)]
+        attentions: Any = self.cross
+        return [tensor for cross in attentions for tensor in cross.keys_and_values(states)]
 
 
 class DecoderLayer(Layer):

@@ -30,7 +30,7 @@ class BlockLinear(nn.Module):
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, columns) to (batch, tokens, rows)."""
-        product = torch.onnx.ops.symbolic(
+        product: torch.Tensor = torch.onnx.ops.symbolic(
             "com.microsoft::MatMulNBits",
             (value, self.packed, self.scales),
             {
@@ -64,7 +64,8 @@ class BlockEmbedding(nn.Module):
             codes = torch.stack((codes - 16 * high, high), dim=-1).flatten(-2)
         codes = codes - 2 ** (layer.bits - 1)
         scales = torch.index_select(layer.scales, 0, flat)
-        return (codes * scales.unsqueeze(-1)).flatten(1)[:, : layer.columns].unflatten(0, ids.shape)
+        rows = (codes * scales.unsqueeze(-1)).flatten(1)[:, : layer.columns]
+        return torch.unflatten(rows, 0, ids.shape)
 
 
 class DynamicLinear(nn.Module):
@@ -96,7 +97,7 @@ class DynamicLinear(nn.Module):
             shape=(*value.shape[:-1], self.codes.shape[1]),
             version=10,
         )
-        product = whole.float() * (scale * self.scales)
+        product: torch.Tensor = whole.float() * (scale * self.scales)
         return product if self.bias is None else product + self.bias
 
 
@@ -105,7 +106,7 @@ def pack_blocks(weight: OnGrid, block: int) -> tuple[torch.Tensor, torch.Tensor]
     shifted = (weight.codes.short() + 2 ** (weight.grid.bits - 1)).to(torch.uint8)
     filling = 2 ** (weight.grid.bits - 1)  # code 0
     missing = -shifted.shape[1] % block
-    blocks = nn.functional.pad(shifted, (0, missing), value=filling).unflatten(1, (-1, block))
+    blocks = torch.unflatten(nn.functional.pad(shifted, (0, missing), value=filling), 1, (-1, block))
     if weight.grid.bits == 4:
         blocks = blocks[..., 0::2] | (blocks[..., 1::2] << 4)
     scales = weight.scales.expand(-1, blocks.shape[1]) if weight.grid.group is None else weight.scales
@@ -116,7 +117,8 @@ def unpack_blocks(packed: torch.Tensor, bits: int, columns: int) -> torch.Tensor
     """The codes int8 (rows, columns) that pack_blocks() packed."""
     if bits == 4:
         packed = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
-    return (packed.short() - 2 ** (bits - 1)).to(torch.int8).flatten(1)[:, :columns]
+    codes: torch.Tensor = (packed.short() - 2 ** (bits - 1)).to(torch.int8)
+    return codes.flatten(1)[:, :columns]
 
 
 def block_for(columns: int) -> int:

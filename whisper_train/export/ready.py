@@ -56,4 +56,4 @@ def ready(form: Form) -> Format:
     module, needs = MODULES[form.format]
     if missing := [name for name in needs if find_spec(name) is None]:
         raise UserError(f"convert: --to {form.format}: needs {' and '.join(missing)}: pip install 'whisper-train[qat]'")
-    return import_module(f"whisper_train.export.{module}")  # type: ignore[return-value]
+    return import_module(f"whisper_train.export.{module}")

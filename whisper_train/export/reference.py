@@ -32,7 +32,7 @@ class Reference:
         if is_multilingual(self.model):
             options |= {"language": language, "task": "transcribe"}
         everything = torch.ones_like(sound[:, 0], dtype=torch.long)
-        tokens = self.model.generate(sound, attention_mask=everything, **options)[0].tolist()
+        tokens: list[int] = self.model.generate(sound, attention_mask=everything, **options)[0].tolist()
         prompt = self.rules.prompt(language, "transcribe")
         tokens = tokens[len(prompt) :] if tokens[: len(prompt)] == prompt else tokens
         return tokens[: tokens.index(self.rules.end)] if self.rules.end in tokens else tokens

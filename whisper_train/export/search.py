@@ -112,7 +112,7 @@ class Beams:
         self.sums = running[kept]
         worst = self.ended[-1][0] if len(self.ended) == count else float(UNLIKELY)
         self.open = self.open and float(self.sums[0]) / length > worst
-        return beam[kept]
+        return np.asarray(beam[kept], np.int64)
 
 
 def write_beams(model: Steps, cross: Any, ids: NDArray[np.int64], rules: Rules, beams: int, most: int) -> list[Written]:
@@ -161,7 +161,7 @@ def silence_of(logits: Scores, rules: Rules) -> Scores:
     """The probability that nobody speaks, of each row, after the start token."""
     if rules.no_speech is None:
         return np.zeros(len(logits), np.float32)
-    return np.exp(log_softmax(logits[:, 0])[:, rules.no_speech])  # type: ignore[no-any-return]
+    return np.exp(log_softmax(logits[:, 0])[:, rules.no_speech])
 
 
 def finish(tokens: list[int], total: float, silence: float, rules: Rules) -> Written:

@@ -51,4 +51,4 @@ def babble(number: int, window_seconds: float) -> Waveform:
     formant = np.cumsum(chance.uniform(400, 2800, syllables)[at]) / SAMPLE_RATE
     loud = (chance.random(syllables) > 0.2)[at] * np.sin(np.pi * (time / SYLLABLE_SECONDS % 1)) ** 2
     wave = loud * buzz * (1 + np.sin(2 * np.pi * formant)) + 0.003 * chance.standard_normal(count)
-    return (0.2 * wave / np.abs(wave).max()).astype(np.float32)
+    return np.asarray(0.2 * wave / np.abs(wave).max(), np.float32)
