@@ -161,6 +161,20 @@ def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_weights_beside_the_graphs_are_verified_and_found_again(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, make_wav: MakeWav
+) -> None:
+    monkeypatch.setattr("whisper_train.export.onnx_write.INLINE_BYTES", 1000)  # else from 1.5 GB on
+    folder = convert(str(base), Form("onnx", "int4"), find_directories({}), output=tmp_path / "x", say=print)
+    assert {path.name for path in folder.iterdir() if ".onnx" in path.name} == {
+        f"{side}_model.onnx{end}" for side in ("encoder", "decoder") for end in ("", ".data")
+    }
+    assert proven(folder)["integers"]["differing"] == 0
+    result = run_cli("transcribe", folder, make_wav(tmp_path / "long.wav", seconds=5.0), "--format", "srt")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
 def test_a_batch_writes_what_its_clips_write_alone(made: Any, base: Path) -> None:
     from whisper_train.export.onnx_runtime import OnnxWhisper
 
