@@ -1,0 +1,102 @@
+"""What cannot be converted is refused before anything is loaded, with the way out."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunCli
+from tests.whisper import make_whisper
+from whisper_train.errors import UserError
+from whisper_train.export.forms import Form, check_room, estimate_bytes
+from whisper_train.export.grids import choose_grids
+from whisper_train.export.source import EMBEDDING, check_trained_for, read_quantization
+from whisper_train.quantization.grid import Grid
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "says"),
+    [
+        ("ctranslate2", "int4", "take --precision int8, or --to onnx"),
+        ("ggml", "fp32", "take --precision fp16"),
+        ("safetensors", "int8", "take --precision fp16, or --to onnx"),
+        ("tflite", "fp32", "there are onnx, ctranslate2, ggml, safetensors"),
+        ("onnx", "int3", "there are fp32, fp16, int8, int4"),
+    ],
+)
+def test_an_impossible_pair_is_refused_with_the_way_out(run_cli: RunCli, form: str, precision: str, says: str) -> None:
+    result = run_cli("convert", "no-such-model", "--to", form, "--precision", precision)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_a_model_that_is_not_there_is_refused(run_cli: RunCli) -> None:
+    result = run_cli("convert", "./no-such", "--to", "onnx", "--precision", "fp32")
+    assert result.exit_code == 2
+    assert "./no-such: no model there" in result.output
+
+
+def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Path, tmp_path: Path) -> None:
+    there = tmp_path / "mine"
+    there.mkdir()
+    (there / "notes.txt").write_text("mine")
+    result = run_cli("convert", base, "--to", "safetensors", "--precision", "fp16", "--output", there)
+    assert result.exit_code == 2
+    assert "is there already" in result.output
+    assert [path.name for path in there.iterdir()] == ["notes.txt"]
+
+
+def test_a_disk_without_room_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whisper_train.export.forms.shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
+    check_room(tmp_path, 800_000_000)
+    with pytest.raises(UserError, match=r"needs 1\.1 GB, and 1\.0 GB are free"):
+        check_room(tmp_path, 1_000_000_000)
+
+
+def test_int4_takes_about_an_eighth_of_float32() -> None:
+    model = make_whisper(words=4000, d_model=128, encoder_ffn_dim=512, decoder_ffn_dim=512)
+    whole = estimate_bytes(model, Form("onnx", "fp32"))
+    assert whole == 4 * sum(weight.numel() for weight in model.parameters())
+    assert 0.12 < estimate_bytes(model, Form("onnx", "int4")) / whole < 0.25
+
+
+def write_quantization(folder: Path, **changes: Any) -> Path:
+    tensors = {
+        "model.decoder.layers.0.fc1.weight": {"bits": 4, "group": 32},
+        "proj_out.weight": {"bits": 4, "group": 32},
+    }
+    facts = {"version": 1, "scheme": "int4", "target": "onnx", "tensors": tensors, "activations": None, **changes}
+    (folder / "quantization.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_trained_grid_is_kept_and_what_was_left_in_float_stays(tmp_path: Path) -> None:
+    quantization = read_quantization(write_quantization(tmp_path))
+    grid = Grid(bits=4, group=32)
+    assert choose_grids(make_whisper(), Form("onnx", "int4"), quantization) == {
+        "model.decoder.layers.0.fc1.weight": grid,
+        EMBEDDING: grid,  # proj_out is the same parameter
+    }
+
+
+def test_a_model_trained_for_one_grid_is_not_rounded_to_another(tmp_path: Path) -> None:
+    quantization = read_quantization(write_quantization(tmp_path))
+    with pytest.raises(UserError, match="was trained for int4"):
+        check_trained_for(quantization, Form("onnx", "int8"))
+    check_trained_for(quantization, Form("onnx", "int4"))
+    check_trained_for(quantization, Form("safetensors", "fp16"))
+
+
+@pytest.mark.parametrize("changes", [{"version": 2}, {"tensors": {"proj_out.weight": {"bits": 3}}}, {"tensors": None}])
+def test_a_description_that_is_not_understood_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"quantization\.json"):
+        read_quantization(write_quantization(tmp_path, **changes))
+
+
+def test_convolutions_are_quantized_for_ctranslate2_alone() -> None:
+    model = make_whisper()
+    names = {form: choose_grids(model, Form(form, "int8"), None).keys() for form in ("onnx", "ctranslate2")}
+    assert names["ctranslate2"] - names["onnx"] == {"model.encoder.conv1.weight", "model.encoder.conv2.weight"}
+    assert not any("embed_positions" in name or "norm" in name for name in names["onnx"])

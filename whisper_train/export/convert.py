@@ -1,0 +1,171 @@
+"""A model converted, proven, and put in its place: complete or absent."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from whisper_train import __version__
+from whisper_train.errors import RunFailed, UserError
+from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
+from whisper_train.export.grids import OnGrid, choose_grids, put_on_grids
+from whisper_train.export.integers import count_integers
+from whisper_train.export.sounds import make_clips
+from whisper_train.export.source import QUANTIZATION, Source, check_trained_for, load_source
+from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
+from whisper_train.job_file import display
+from whisper_train.model import current_umask, files_digest
+from whisper_train.paths import Directories, sync, write_json
+
+EXPORT = "export.json"
+TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION)
+PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "ctranslate2", "numpy")
+
+
+def convert(
+    name: str,
+    form: Form,
+    directories: Directories,
+    *,
+    output: Path | None = None,
+    audio: Sequence[Path] = (),
+    language: str | None = None,
+    say: Callable[[str], None],
+) -> Path:
+    """Converts the model that `name` stands for and returns its new folder; RunFailed when it is not the same model."""
+    from whisper_train.export.ready import ready
+
+    check_form(form)
+    runtime = ready(form)
+    source = load_source(name, directories)
+    check_trained_for(source.quantization, form)
+    runtime.check(source, form)
+    folder = check_output(output or default_output(source, form, directories))
+    clips = make_clips(source.processor.feature_extractor, audio)
+    needed = estimate_bytes(source.model, form)
+    say(f"{display(folder)}: will take about {as_size(needed)}")
+    check_room(folder.parent, needed)
+    with made_whole(folder) as aside:
+        placed = put_on_grids(source.model, choose_grids(source.model, form, source.quantization), form)
+        write_companions(source, aside)
+        runtime.write(source, placed, form, aside)
+        facts = verify(runtime, source, placed, form, aside, clips, language, say)
+        write_json(aside / VERIFICATION, facts)
+        write_json(aside / EXPORT, describe(source, form, placed, aside))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    say(f"{display(folder)}: {as_size(size)}, verified")
+    return folder
+
+
+def verify(
+    runtime: Any,
+    source: Source,
+    placed: Mapping[str, OnGrid],
+    form: Form,
+    folder: Path,
+    clips: Sequence[Any],
+    language: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """What verification.json says; RunFailed for a folder that is not the model."""
+    facts: dict[str, Any] = {"version": VERSION, "form": form.folder}
+    written = placed if form.bits else {}
+    if written:
+        facts["integers"] = count_integers(written, runtime.read(folder, written))
+        counted = facts["integers"]
+        say(f"integers: {counted['integers']:,} of {counted['tensors']} tensors equal the grid")
+    facts |= runtime.prove(source, written, form, folder, clips, language, say)
+    opened = runtime.open(folder)
+    if opened is None:
+        say(f"{form.folder}: logits and tokens were not compared: {runtime.absent}")
+        return {**facts, "not_compared": runtime.absent}
+    return facts | verify_folder(opened, source.model, written, form, clips, language, say)
+
+
+def default_output(source: Source, form: Form, directories: Directories) -> Path:
+    """$MODEL_DIR/<job>/exports/<form>, or beside the models by the name of what is no run."""
+    if source.folder and source.folder.parent == directories.models:
+        return source.folder / "exports" / form.folder
+    return directories.models / Path(source.name).name / "exports" / form.folder
+
+
+def check_output(folder: Path) -> Path:
+    """`folder` as absolute; raises UserError when something is there already."""
+    folder = folder.expanduser().absolute()
+    if folder.exists():
+        raise UserError(f"convert: --output: {folder}: is there already; remove it, or name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"convert: --output: {folder}: cannot be created ({error.strerror})") from error
+    return folder
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[Path]:
+    """Yields a folder beside `folder`, which becomes it when the block ends well and is removed when it does not."""
+    aside = folder.with_name(f".{folder.name}.incomplete")
+    shutil.rmtree(aside, ignore_errors=True)  # what a killed conversion left
+    aside.mkdir()
+    try:
+        yield aside
+        for path in sorted(aside.rglob("*"), reverse=True):
+            if path.is_file():
+                path.chmod(0o666 & ~current_umask())
+            sync(path)
+        sync(aside)
+        if folder.exists():
+            raise RunFailed(f"{folder}: was made by another process meanwhile; remove one of the two")
+        aside.rename(folder)
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def write_companions(source: Source, folder: Path) -> None:
+    """Configuration, generation settings, processor and model card, as transformers and others look for them."""
+    source.model.config.save_pretrained(folder)
+    source.model.generation_config.save_pretrained(folder)
+    source.processor.save_pretrained(folder)
+    source.processor.feature_extractor.save_pretrained(folder)  # preprocessor_config.json, for faster-whisper
+    for name in TRAVELS:
+        if source.folder and (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+
+
+def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: Path) -> dict[str, Any]:
+    """What export.json says: what this is, of what it was made, and a digest of each file."""
+    trained = source.quantization
+    grids = {name: {"bits": one.grid.bits, "group": one.grid.group} for name, one in placed.items()}
+    return {
+        "version": 1,
+        "format": form.format,
+        "precision": form.precision,
+        "source": source.name,
+        "source_digest": files_digest(source.folder) if source.folder else None,
+        "trained_for": {"scheme": trained.scheme, "target": trained.target} if trained else None,
+        "tensors": grids,
+        "not_trained_on_their_grid": sorted(
+            name for name, one in placed.items() if trained is None or trained.grids.get(name) != one.grid
+        ),
+        "files": {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "made_with": {"whisper-train": __version__, **{name: version_of(name) for name in PACKAGES}},
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

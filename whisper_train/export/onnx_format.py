@@ -1,0 +1,67 @@
+"""ONNX: two graphs for plain onnxruntime (onnx_graphs.py)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from whisper_train.errors import UserError
+from whisper_train.export.forms import Form
+from whisper_train.export.grids import OnGrid
+from whisper_train.export.integers import read_onnx as read
+from whisper_train.export.onnx_compare import GivenCross, open_changed
+from whisper_train.export.onnx_layers import BLOCK, SMALLEST_BLOCK
+from whisper_train.export.onnx_runtime import OnnxWhisper
+from whisper_train.export.onnx_write import DECODER, ENCODER, write_onnx
+from whisper_train.export.reference import Reference
+from whisper_train.export.source import Source
+from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
+
+__all__ = ["absent", "check", "open", "prove", "read", "write"]
+
+absent = ""
+
+
+def check(source: Source, form: Form) -> None:
+    """Raises UserError for a trained group that MatMulNBits does not take."""
+    for name, grid in (source.quantization.grids if source.quantization and form.bits else {}).items():
+        size = grid.group
+        if size and (size < SMALLEST_BLOCK or size > 2 * BLOCK or size & (size - 1)):
+            raise UserError(
+                f"convert: {name}: group: {size}: ONNX Runtime takes 16, 32, 64, 128 or 256; take --precision fp16"
+            )
+
+
+def write(source: Source, placed: Mapping[str, OnGrid], form: Form, folder: Path) -> None:
+    write_onnx(source.model, placed if form.bits else {}, form, folder)
+
+
+def prove(
+    source: Source,
+    placed: Mapping[str, OnGrid],
+    form: Form,
+    folder: Path,
+    clips: Clips,
+    language: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The logits once more with float activations, where nothing but the weights can make a difference.
+
+    Of int8 the decoder alone: its encoder multiplies integers, and torch's own stands in for it.
+    """
+    if not placed:
+        return {}
+    runtime = OnnxWhisper(folder)
+    runtime.exact = True
+    runtime.decoder = open_changed(folder, DECODER, exact=True)
+    what = "decoder" if form.precision == "int8" else "model"
+    if what == "model":
+        runtime.encoder = open_changed(folder, ENCODER, exact=True)
+    given = GivenCross(runtime, source.model) if what == "decoder" else runtime
+    language = language or speakable(runtime.rules)
+    facts = verify_logits(given, Reference(source.model), clips, language, EXACT, f"{form.folder}: {what}")
+    say(f"{what} with float activations: {facts['fraction']:.1e} of the range from the model's, {EXACT:g} allowed")
+    return {f"{what}_with_float_activations": facts}
+
+
+def open(folder: Path) -> OnnxWhisper:
+    return OnnxWhisper(folder)
