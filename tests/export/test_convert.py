@@ -13,7 +13,7 @@ from tests.export.models import make_openai_like
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.convert import convert
 from whisper_train.export.forms import Form
-from whisper_train.export.grids import choose_grids, put_on_grids
+from whisper_train.export.grids import choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.ready import ready
 from whisper_train.export.reference import Reference
@@ -71,7 +71,7 @@ def test_a_changed_code_in_ctranslate2s_file_fails_and_names_its_layer(made: Any
     folder = shutil.copytree(made("ctranslate2", "int8"), tmp_path / "copy")
     form = Form("ctranslate2", "int8")
     model = load_source(str(base), find_directories({})).model
-    placed = put_on_grids(model, choose_grids(model, form, None), form)
+    placed = put_on_grids(model, choose_layers(model, form, None), form)
     data = bytearray((folder / "model.bin").read_bytes())
     codes = placed["model.encoder.layers.0.fc1.weight"].codes.numpy().tobytes()
     place = bytes(data).index(codes) + 7
@@ -143,9 +143,13 @@ def test_onnx_is_the_model(made: Any, precision: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", [None, {"kind": "block-int8", "block": 16}])
+def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path, activation: Any) -> None:
+    """And its inputs are rounded where, and only where, they were in training."""
+    import onnx
+
     model = shutil.copytree(base, tmp_path / "trained")
-    grid = {"bits": 4, "group": 16}
+    grid = {"bits": 4, "group": 16, "activation": activation}
     tensors = {f"model.decoder.layers.0.{part}.weight": grid for part in ("fc1", "fc2", "self_attn.q_proj")}
     facts = {"version": 1, "scheme": "int4", "target": "onnx", "tensors": {**tensors, "proj_out.weight": grid}}
     (model / "quantization.json").write_text(json.dumps(facts))
@@ -158,6 +162,11 @@ def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> No
     assert set(described["tensors"]) == {*tensors, "model.decoder.embed_tokens.weight"}
     assert proven(folder)["integers"]["tensors"] == 4
     assert (folder / "quantization.json").is_file()
+    nodes = onnx.load(folder / "decoder_model.onnx", load_external_data=False).graph.node
+    levels = {
+        a.i for node in nodes if node.op_type == "MatMulNBits" for a in node.attribute if a.name == "accuracy_level"
+    }
+    assert levels == {4 if activation else 1}
 
 
 @pytest.mark.slow
@@ -203,7 +212,7 @@ def test_a_changed_code_in_an_onnx_file_fails_and_names_its_layer(made: Any, bas
     onnx.save(model, folder / "decoder_model.onnx")
     form = Form("onnx", "int4")
     source = load_source(str(base), find_directories({}))
-    placed = put_on_grids(source.model, choose_grids(source.model, form, None), form)
+    placed = put_on_grids(source.model, choose_layers(source.model, form, None), form)
     with pytest.raises(RunFailed, match=r"model\.decoder\.layers\.0\.fc1\.weight: 1 of"):
         count_integers(placed, ready(form).read(folder, placed))
 

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,17 +13,17 @@ from typing import Any
 from whisper_train import __version__
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
-from whisper_train.export.grids import OnGrid, choose_grids, put_on_grids
+from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.sounds import make_clips
-from whisper_train.export.source import QUANTIZATION, Source, check_trained_for, load_source
+from whisper_train.export.source import Source, Trained, check_trained_for, load_source
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
-from whisper_train.model import current_umask, files_digest
+from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest
 from whisper_train.paths import Directories, sync, write_json
 
 EXPORT = "export.json"
-TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION)
+TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION_FILE)
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "ctranslate2", "numpy")
 
 
@@ -42,7 +43,7 @@ def convert(
     check_form(form)
     runtime = ready(form)
     source = load_source(name, directories)
-    check_trained_for(source.quantization, form)
+    check_trained_for(source.trained, form)
     runtime.check(source, form)
     folder = check_output(output or default_output(source, form, directories))
     clips = make_clips(source.processor.feature_extractor, audio)
@@ -50,7 +51,7 @@ def convert(
     say(f"{display(folder)}: will take about {as_size(needed)}")
     check_room(folder.parent, needed)
     with made_whole(folder) as aside:
-        placed = put_on_grids(source.model, choose_grids(source.model, form, source.quantization), form)
+        placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
         write_companions(source, aside)
         runtime.write(source, placed, form, aside)
         facts = verify(runtime, source, placed, form, aside, clips, language, say)
@@ -140,8 +141,11 @@ def write_companions(source: Source, folder: Path) -> None:
 
 def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: Path) -> dict[str, Any]:
     """What export.json says: what this is, of what it was made, and a digest of each file."""
-    trained = source.quantization
-    grids = {name: {"bits": one.grid.bits, "group": one.grid.group} for name, one in placed.items()}
+    trained = source.trained
+    tensors = {
+        name: {"bits": one.grid.bits, "group": one.grid.group, "activation": one.activation and asdict(one.activation)}
+        for name, one in placed.items()
+    }
     return {
         "version": 1,
         "format": form.format,
@@ -149,14 +153,20 @@ def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: P
         "source": source.name,
         "source_digest": files_digest(source.folder) if source.folder else None,
         "trained_for": {"scheme": trained.scheme, "target": trained.target} if trained else None,
-        "tensors": grids,
+        "tensors": tensors,
         "not_trained_on_their_grid": sorted(
-            name for name, one in placed.items() if trained is None or trained.grids.get(name) != one.grid
+            name for name, one in placed.items() if trained is None or not learned(trained, name, one)
         ),
         "files": {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()},
         "made_with": {"whisper-train": __version__, **{name: version_of(name) for name in PACKAGES}},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def learned(trained: Trained, name: str, one: OnGrid) -> bool:
+    """Whether the weight `name` was trained as it is now: on this grid, with its input rounded this way."""
+    layer = trained.layers.get(name)
+    return layer is not None and (layer.grid, layer.activation) == (one.grid, one.activation)
 
 
 def digest(path: Path) -> str:

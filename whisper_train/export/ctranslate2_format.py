@@ -115,7 +115,8 @@ def as_max_length(new: int, prompt: int) -> int:
 
 def check(source: Source, form: Form) -> None:
     """Raises UserError for a model that was trained on grids that CTranslate2 does not have."""
-    for name, grid in (source.quantization.grids if source.quantization and form.bits else {}).items():
+    for name, layer in (source.trained.layers if source.trained and form.bits else {}).items():
+        grid = layer.grid
         if grid.bits != form.bits or grid.group is not None:
             raise UserError(
                 f"convert: --to ctranslate2: {name} was trained with a scale for each {grid.group} columns, and"

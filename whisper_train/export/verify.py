@@ -4,7 +4,6 @@ A folder that fails is not kept. What was found is written to verification.json 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,7 +136,7 @@ def verify_folder(
     reference, bound = Reference(model), bound_of(form)
     language = language or speakable(runtime.rules)
     facts: dict[str, Any] = {"language": language, "clips": [name for name, _ in clips]}
-    with rounded_activations(model, placed, form) if form.bits else nullcontext():
+    with rounded_activations(model, placed):
         facts["logits"] = verify_logits(runtime, reference, clips, language, bound, form.folder)
         say(f"logits: {facts['logits']['fraction']:.1e} of their range from the model's, {bound:g} allowed")
         for beams in getattr(runtime, "beams", BEAMS):
