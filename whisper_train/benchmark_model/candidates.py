@@ -50,15 +50,10 @@ def make_candidate(origin: str, form: Form, folder: Path) -> Candidate:
 
 
 def models_of(job: Job, directories: Directories) -> tuple[Model, Model | None]:
-    """The float model of `job`, and the one that it trains for integers, if it does.
-
-    Raises UserError where one is missing.
-    """
+    """The float model of `job`, and the one that it trained for integers, if it did; UserError where there is none."""
     own = directories.models / job.name
     if not job.data.train:
         return open_model(job.base, job.base_revision, directories, job.name), None
-    if not (own / "config.json").is_file():
-        raise UserError(f"{job.name}: has no model yet in {display(own)}; train it (make train EXP={job.name})")
     if job.quantization is None:
         return Model(name=str(own), folder=own, exports=own / "exports", origin=POST), None
     if job.base == "new":

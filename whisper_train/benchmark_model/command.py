@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from whisper_train.benchmark_model.candidates import (
 )
 from whisper_train.benchmark_model.clips import ClipSet, choose_sets
 from whisper_train.benchmark_model.figures import compare_trained, hearing, lines_of, memory, other_texts, speed
+from whisper_train.benchmark_model.picture import draw
 from whisper_train.benchmark_model.rounds import run_rounds
 from whisper_train.benchmark_model.runtimes import weight_bytes
 from whisper_train.benchmark_model.table import make_table
@@ -30,9 +31,19 @@ from whisper_train.errors import RunFailed, UserError
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.paths import Directories, make_directory, write_json, write_text, written_whole
+from whisper_train.run_folder import (
+    LAUNCHER_LOCK,
+    RunFolder,
+    git_commit,
+    installed_versions,
+    locked,
+    now,
+    run_folder,
+)
 
 VERSION = 1
 FOLDER = "benchmark"  # in the run folder
+PACKAGES = ("onnx", "onnxruntime", "ctranslate2", "matplotlib")
 CLIPS, ROUNDS, REPEATS = 200, 3, 3
 
 
@@ -49,39 +60,55 @@ class Settings:
 
 def benchmark(job: Job, directories: Directories, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures every file of `job`, or those of `settings`; returns the results, which are in results.json as well."""
-    check(job, settings)
-    place = make_directory(directories.models / job.name, named_by="MODEL_DIR") / FOLDER
-    place.mkdir(exist_ok=True)
+    folder = run_folder(job, directories)
+    check(job, folder, settings)
     make_directory(directories.cache, named_by="CACHE_DIR")
-    failed: dict[str, str] = {}
-    if settings.folders:
-        candidates = given_candidates(settings.folders)
-    else:
-        candidates = list_candidates(job, directories)
-        failed = convert_missing(job, candidates, directories, say)
-    processor = candidates[0].folder
-    sets = choose(job, settings, place, directories, processor, say)
-    with tempfile.TemporaryDirectory(dir=directories.cache, prefix="benchmark-") as folder:
-        ready = [in_bfloat16(one, Path(folder), say) for one in candidates if one.name not in failed]
-        specs = [make_spec(one, job, settings, sets, processor, directories.cache) for one in ready]
-        found = run_rounds(specs, settings.rounds, Path(folder), say)
-        sizes = {one.name: weight_bytes(Path(one.folder), one.format) for one in ready}
-    found |= {name: {"failed": reason} for name, reason in failed.items()}
-    baseline = candidates[0].name
-    if "failed" in found[baseline]:
-        raise RunFailed(f"{baseline}: {found[baseline]['failed']}; it is what the others are compared with")
-    results = make_results(job, candidates, found, sizes, sets, specs[0], settings.rounds)
-    write(results, found, place, say)
+    place = make_directory(folder.path, named_by="MODEL_DIR") / FOLDER
+    place.mkdir(exist_ok=True)
+    with locked(folder.path / LAUNCHER_LOCK):
+        candidates, failed = given_candidates(settings.folders), dict[str, str]()
+        if not candidates:
+            candidates = list_candidates(job, directories)
+            failed = convert_missing(job, candidates, directories, say)
+        results, found = measure(job, candidates, failed, place, directories, settings, say)
+        write(results, found, place, say)
     return results
 
 
-def check(job: Job, settings: Settings) -> None:
+def measure(
+    job: Job,
+    candidates: Sequence[Candidate],
+    failed: Mapping[str, str],
+    place: Path,
+    directories: Directories,
+    settings: Settings,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results, and by candidate its turns; RunFailed where the baseline could not be measured."""
+    baseline = candidates[0]
+    sets = choose(job, settings, place, directories, baseline.folder, say)
+    with tempfile.TemporaryDirectory(dir=directories.cache, prefix="benchmark-") as aside:
+        ready = [in_bfloat16(one, Path(aside), say) for one in candidates if one.name not in failed]
+        specs = [make_spec(one, job, settings, sets, baseline.folder, directories.cache) for one in ready]
+        found = run_rounds(specs, settings.rounds, Path(aside), say)
+        sizes = {one.name: weight_bytes(Path(one.folder), one.format) for one in ready}
+    found |= {name: {"failed": reason} for name, reason in failed.items()}
+    if "failed" in found[baseline.name]:
+        raise RunFailed(f"{baseline.name}: {found[baseline.name]['failed']}; it is what the others are compared with")
+    return make_results(job, candidates, found, sizes, sets, specs[0], settings.rounds), found
+
+
+def check(job: Job, folder: RunFolder, settings: Settings) -> None:
     """Raises UserError for what cannot be measured, before anything is converted or read."""
-    from whisper_train.evaluate_job import check_sets
+    from whisper_train.evaluate_job import check_finished, check_model_is_there, check_not_running, check_sets
 
     check_sets(job, settings.sets)
-    if missing := [name for name in ("onnxruntime", "ctranslate2") if find_spec(name) is None]:
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"benchmark-model: needs {' and '.join(missing)}: pip install 'whisper-train[qat]'")
+    check_not_running(job, folder)
+    if not settings.folders:
+        check_model_is_there(job, folder)
+        check_finished(job, folder)
 
 
 def choose(
@@ -120,8 +147,6 @@ def in_bfloat16(candidate: Candidate, folder: Path, say: Callable[[str], None]) 
 def make_spec(
     candidate: Candidate, job: Job, settings: Settings, sets: Sequence[ClipSet], processor: str, cache: Path
 ) -> Spec:
-    from dataclasses import asdict
-
     return Spec(
         name=candidate.name,
         format=candidate.format,
@@ -150,7 +175,6 @@ def make_results(
 ) -> dict[str, Any]:
     """Everything but the transcripts, by candidate in their order."""
     from whisper_train.evaluation.normalize import VERSIONS
-    from whisper_train.run_folder import git_commit, installed_versions, now
 
     baseline, normalizer = candidates[0].name, job.evaluation.normalizer
     turns = {name: one["turns"] for name, one in found.items() if "turns" in one}
@@ -219,15 +243,10 @@ def write(results: Mapping[str, Any], found: Mapping[str, Any], place: Path, say
     table = make_table(results)
     write_text(place / "table.md", table)
     say(table)
-    if find_spec("matplotlib") is None:
-        say("no picture: it takes pip install 'whisper-train[benchmark]'")
-    else:
-        from whisper_train.benchmark_model.picture import draw
-
-        aside = place / ".picture"
-        aside.mkdir(exist_ok=True)
-        draw(results, aside / "benchmark")
-        for path in aside.iterdir():
-            path.replace(place / path.name)
-        shutil.rmtree(aside)
+    aside = place / ".picture"
+    aside.mkdir(exist_ok=True)
+    draw(results, aside / "benchmark")
+    for path in aside.iterdir():
+        path.replace(place / path.name)
+    shutil.rmtree(aside)
     say(f"results: {display(place)}")
