@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-WORDS = "eins zwei drei vier fünf sechs sieben acht neun zehn".split()
+WORDS = ["eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn"]
 CLIPS = 40
 
 

@@ -46,7 +46,7 @@ def test_a_folder_that_is_no_export_is_refused(base: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="is named twice"):
         given_candidates([base, base])
     (tmp_path / "encoder_model.onnx").write_bytes(b"")
-    with pytest.raises(UserError, match="has no export.json; convert the model"):
+    with pytest.raises(UserError, match=r"has no export\.json; convert the model"):
         given_candidates([tmp_path])
 
 
@@ -58,7 +58,7 @@ def test_an_export_of_another_model_is_refused(base: Path, place: Path) -> None:
     assert (found[2].name, folder) == ("onnx fp32", place / "models" / "own" / "exports" / "onnx-fp32")
     folder.mkdir(parents=True)
     (folder / EXPORT).write_text(json.dumps({"source_digest": "another"}))
-    with pytest.raises(UserError, match="was converted of another model than .* holds now; remove that folder"):
+    with pytest.raises(UserError, match=r"was converted of another model than .* holds now; remove that folder"):
         check_current(found[2], base)
 
 
