@@ -21,7 +21,7 @@ FACTS = (
 
 def make_turns(rounded: int = 20, trained: int = 2) -> dict[str, list[dict[str, Any]]]:
     """Float hears everything right, the others so many clips wrong; int4 has a decoder three times as fast."""
-    four = {"encoder": 105.0, "decoder": 3.0, "latency": 0.5}
+    four: dict[str, Any] = {"encoder": 105.0, "decoder": 3.0, "latency": 0.5}
     return {
         FLOAT: [make_turn()],
         "onnx fp32": [make_turn()],

@@ -87,15 +87,16 @@ def measure(
     """The results, and by candidate its turns; RunFailed where the baseline could not be measured."""
     baseline = candidates[0]
     sets = choose(job, settings, place, directories, baseline.folder, say)
+    rounds = min(settings.rounds, sum(len(one.positions) for one in sets))  # each hears a clip at least
     with tempfile.TemporaryDirectory(dir=directories.cache, prefix="benchmark-") as aside:
         ready = [in_bfloat16(one, Path(aside), say) for one in candidates if one.name not in failed]
         specs = [make_spec(one, job, settings, sets, baseline.folder, directories.cache) for one in ready]
-        found = run_rounds(specs, settings.rounds, Path(aside), say)
+        found = run_rounds(specs, rounds, Path(aside), say)
         sizes = {one.name: weight_bytes(Path(one.folder), one.format) for one in ready}
     found |= {name: {"failed": reason} for name, reason in failed.items()}
     if "failed" in found[baseline.name]:
         raise RunFailed(f"{baseline.name}: {found[baseline.name]['failed']}; it is what the others are compared with")
-    return make_results(job, candidates, found, sizes, sets, specs[0], settings.rounds), found
+    return make_results(job, candidates, found, sizes, sets, specs[0], rounds), found
 
 
 def check(job: Job, folder: RunFolder, settings: Settings) -> None:

@@ -19,16 +19,22 @@ Turns = Sequence[Mapping[str, Any]]
 def speed(turns: Turns, before: Turns | None) -> dict[str, Any]:
     """Times of one candidate, and how many times as fast as `before` it is, round by round."""
     figures: dict[str, Any] = {
-        key: with_ratio([median(turn[key]) for turn in turns], before and [median(turn[key]) for turn in before])
-        for key in TIMED
+        key: with_ratio(medians(turns, key), medians(before, key) if before else None) for key in TIMED
     }
     figures["load_s"] = median(turn["load_seconds"] for turn in turns)
-    figures["real_time_factor"] = {}
-    for size in turns[0]["batches"]:
-        own = [turn["batches"][size]["seconds"] / turn["batches"][size]["audio"] for turn in turns]
-        other = before and [turn["batches"][size]["seconds"] / turn["batches"][size]["audio"] for turn in before]
-        figures["real_time_factor"][size] = with_ratio(own, other)
+    figures["real_time_factor"] = {
+        size: with_ratio(real_time_factors(turns, size), real_time_factors(before, size) if before else None)
+        for size in turns[0]["batches"]
+    }
     return figures
+
+
+def medians(turns: Turns, key: str) -> list[float]:
+    return [median(turn[key]) for turn in turns]
+
+
+def real_time_factors(turns: Turns, size: str) -> list[float]:
+    return [turn["batches"][size]["seconds"] / turn["batches"][size]["audio"] for turn in turns]
 
 
 def with_ratio(values: Sequence[float], before: Sequence[float] | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The three runtimes behind one interface: encode, then write; so that each half can be timed by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,8 +68,12 @@ def import_runtime(form: str) -> None:
 
 def open_runtime(form: str, precision: str, folder: Path, threads: int) -> Runtime:
     """The model in `folder`; raises UserError when it cannot be loaded."""
-    opened = {"onnx": InOnnx, "ctranslate2": InCTranslate2, "transformers": InTransformers}[form]
-    return opened(folder, precision, threads)
+    classes: dict[str, Callable[[Path, str, int], Runtime]] = {
+        "onnx": InOnnx,
+        "ctranslate2": InCTranslate2,
+        "transformers": InTransformers,
+    }
+    return classes[form](folder, precision, threads)
 
 
 def endless(rules: Rules) -> Rules:
