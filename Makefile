@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
+.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -30,6 +30,9 @@ train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETA
 
 qat: ## train a job with quantization: as its runtime will compute, and evaluate it so: EXP=demo-qat-int4 [MACHINE=] [GPUS=0,1] [DETACH=1] [RUN=docker|local]
 	@$(named)$(call where,docker/job.sh qat "$(EXP)" $(machine) $(ARGS),$(local) qat "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+
+benchmark-model: ## measure a job's model in every runtime and precision, and say which to ship: EXP=demo-qat-int4 [RUN=docker|local] [ARGS='--max-samples 50']
+	@$(named)$(call where,docker/job.sh benchmark-model "$(EXP)" $(machine) $(ARGS),requirements/install.sh qat && $(local) benchmark-model "$(EXP)" $(machine) $(ARGS))
 
 eval: ## measure a model on the job's sets, again or for the first time: EXP=demo [MACHINE=] [DETACH=1] [ARGS='--model … --max-samples 200']
 	@$(named)$(call where,docker/job.sh eval "$(EXP)" $(machine) $(ARGS),$(local) eval "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_train import __version__
-from whisper_train.cli_export import convert, transcribe
+from whisper_train.cli_export import benchmark_model, convert, transcribe
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
@@ -357,6 +357,7 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
         click.echo(line)
 
 
+main.add_command(benchmark_model)
 main.add_command(convert)
 main.add_command(transcribe)
 main.add_command(vast)

@@ -1,10 +1,11 @@
-"""The commands on finished models: convert them to other runtimes' forms, and transcribe with any of these."""
+"""The commands on finished models: convert them to other runtimes' forms, measure these, and transcribe with any."""
 
 from pathlib import Path
 
 import click
 
-from whisper_train.exits import exits
+from whisper_train.exits import exits, unwinding_on_sigterm
+from whisper_train.options import job_options
 from whisper_train.paths import find_directories, read_environment
 
 
@@ -57,3 +58,38 @@ def transcribe(
 
     quiet_libraries(None)
     transcribe_files(folder, audio, format_, language=language, beams=beams, output=output, say=click.echo)
+
+
+@click.command("benchmark-model")
+@click.argument("job")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@job_options
+@click.option("--sets", multiple=True, metavar="NAME", help="these sets of data.eval only; repeatable")
+@click.option("--max-samples", type=click.IntRange(min=1), default=200, help="clips of each set, spread; default: 200")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, help="every file takes a turn in each; default: 3")
+@click.option("--threads", type=click.IntRange(min=1), help="default: the cores there are")
+@exits
+def benchmark_model(
+    job: str,
+    folders: tuple[Path, ...],
+    machine: str | None,
+    overrides: tuple[str, ...],
+    sets: tuple[str, ...],
+    max_samples: int,
+    rounds: int,
+    threads: int | None,
+) -> None:
+    """Measure JOB's model in every form beside one another, on the clips of its sets; or FOLDERS, the first as measure.
+
+    What has not been converted is converted first. Size, memory, speed, WER and CER; it ends with what to ship.
+    """
+    from whisper_train.benchmark_model.command import Settings, benchmark
+    from whisper_train.run_log import print_line, quiet_libraries
+    from whisper_train.runner import resolve
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    quiet_libraries(None)
+    settings = Settings(folders=folders, sets=sets, clips=max_samples, rounds=rounds, threads=threads)
+    with unwinding_on_sigterm():
+        benchmark(resolved, find_directories(environment), settings, print_line)

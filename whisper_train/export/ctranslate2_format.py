@@ -58,9 +58,13 @@ class CTranslate2Whisper:
 
         return self.model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(features, np.float32)))
 
-    def write(
+    def write(self, features: Any, prompts: Sequence[Sequence[int]], **options: Any) -> list[Written]:
+        """The text of each of `features` (clips, bins, frames); `options` are those of write_encoded()."""
+        return self.write_encoded(self.encode(features), prompts, **options)
+
+    def write_encoded(
         self,
-        features: Any,
+        encoded: Any,
         prompts: Sequence[Sequence[int]],
         *,
         beams: int = 1,
@@ -69,14 +73,14 @@ class CTranslate2Whisper:
         rules: Rules | None = None,
         chance: np.random.Generator | None = None,
     ) -> list[Written]:
-        """The text of each of `features` (clips, bins, frames), searched for by CTranslate2 itself."""
+        """The text of each clip that encode() made `encoded` of, searched for by CTranslate2 itself."""
         import ctranslate2
 
         rules = rules or self.rules
         if chance is not None:
             ctranslate2.set_random_seed(int(chance.integers(2**31)))
         results = self.model.generate(
-            self.encode(features),
+            encoded,
             [list(prompt) for prompt in prompts],
             beam_size=1 if temperature > 0 else beams,
             max_length=as_max_length(rules.new_tokens(prompts[0], max_length), len(prompts[0])),
