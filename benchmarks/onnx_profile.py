@@ -45,8 +45,8 @@ def profile(folder: Path, side: str, threads: int) -> dict[str, float]:
     """Milliseconds by operator, the longest first: of a window in the encoder, or of a token in the decoder."""
     import onnxruntime
 
-    from whisper_train.benchmark_model.clips import babbled
     from whisper_train.benchmark_model.runtimes import endless
+    from whisper_train.export.clips import babbled
     from whisper_train.export.onnx_runtime import OnnxWhisper, open_session
     from whisper_train.export.onnx_write import DECODER, ENCODER
     from whisper_train.export.search import write

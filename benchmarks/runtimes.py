@@ -87,7 +87,7 @@ def dimensions_of(model: str) -> Dimensions:
 def make_form(form: Form, base: Path, folder: Path) -> None:
     """Writes the model in `base` to `folder` in `form`, as a conversion does, and proves nothing."""
     from whisper_train.export.convert import write_companions
-    from whisper_train.export.grids import choose_grids, put_on_grids
+    from whisper_train.export.grids import choose_layers, put_on_grids
     from whisper_train.export.ready import ready
     from whisper_train.export.source import load_source
     from whisper_train.paths import find_directories
@@ -97,7 +97,7 @@ def make_form(form: Form, base: Path, folder: Path) -> None:
         write_bfloat16(base, folder)
         return
     source = load_source(str(base), find_directories({}))
-    placed = put_on_grids(source.model, choose_grids(source.model, form, source.quantization), form)
+    placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
     write_companions(source, folder)
     ready(form).write(source, placed, form, folder)
 

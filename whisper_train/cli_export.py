@@ -15,10 +15,17 @@ from whisper_train.paths import find_directories, read_environment
 @click.option("--precision", required=True, metavar="PRECISION", help="fp32, fp16, int8 or int4")
 @click.option("--output", type=click.Path(path_type=Path), help="instead of $MODEL_DIR/<job>/exports/<form>")
 @click.option("--audio", multiple=True, type=click.Path(path_type=Path), help="a recording to verify with; repeatable")
+@click.option("--clips", type=click.IntRange(min=1), default=12, help="of the job's sets to verify with; default: 12")
 @click.option("--language", metavar="CODE", help="of these recordings, where the model was not trained for one")
 @exits
 def convert(
-    model: str, format_: str, precision: str, output: Path | None, audio: tuple[Path, ...], language: str | None
+    model: str,
+    format_: str,
+    precision: str,
+    output: Path | None,
+    audio: tuple[Path, ...],
+    clips: int,
+    language: str | None,
 ) -> None:
     """Convert MODEL, a job, a folder or a hub id, and prove that the result is the same model."""
     from whisper_train.export.convert import convert as convert_model
@@ -34,6 +41,7 @@ def convert(
         find_directories(read_environment()),
         output=output,
         audio=audio,
+        clips=clips,
         language=language,
         say=click.echo,
     )

@@ -11,10 +11,10 @@ from tests.conftest import RunCli
 from tests.export.models import make_base
 from tests.tiny import write_job
 from whisper_train.benchmark_model.candidates import check_current, given_candidates, list_candidates
-from whisper_train.benchmark_model.clips import for_batches, of_round
 from whisper_train.benchmark_model.rounds import run_rounds
 from whisper_train.benchmark_model.turn import Spec
 from whisper_train.errors import UserError
+from whisper_train.export.clips import for_batches, of_round
 from whisper_train.export.convert import EXPORT
 from whisper_train.job import Job
 from whisper_train.paths import find_directories
@@ -76,7 +76,7 @@ def test_a_quantized_job_is_compared_with_its_base_rounded(base: Path, place: Pa
 
 
 def test_every_clip_is_heard_in_one_round() -> None:
-    from whisper_train.benchmark_model.clips import ClipSet
+    from whisper_train.export.clips import ClipSet
 
     sets = [
         ClipSet(name=name, index="", digest="", columns=[], augment=None, positions=positions)

@@ -19,7 +19,6 @@ from whisper_train.benchmark_model.candidates import (
     list_candidates,
     write_bfloat16,
 )
-from whisper_train.benchmark_model.clips import ClipSet, choose_sets
 from whisper_train.benchmark_model.figures import compare_trained, hearing, lines_of, memory, other_texts, speed
 from whisper_train.benchmark_model.picture import draw
 from whisper_train.benchmark_model.rounds import run_rounds
@@ -28,6 +27,7 @@ from whisper_train.benchmark_model.table import make_table
 from whisper_train.benchmark_model.turn import Spec
 from whisper_train.benchmark_model.verdict import LIMIT, conclude
 from whisper_train.errors import RunFailed, UserError
+from whisper_train.export.clips import ClipSet, choose_sets
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.paths import Directories, make_directory, write_json, write_text, written_whole

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from whisper_train.benchmark_model.clips import ClipSet, Opened, babbled, for_batches, of_round
 from whisper_train.benchmark_model.runtimes import Runtime, import_runtime, open_runtime
 from whisper_train.exits import exits
+from whisper_train.export.clips import ClipSet, Opened, babbled, for_batches, of_round
 from whisper_train.paths import read_json, write_json
 from whisper_train.resident import peak_resident_bytes, resident_bytes
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
 from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
-from whisper_train.export.sounds import make_clips
+from whisper_train.export.recordings import CLIPS, Heard, recordings_for
 from whisper_train.export.source import Source, Trained, check_trained_for, load_source
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
@@ -34,10 +35,14 @@ def convert(
     *,
     output: Path | None = None,
     audio: Sequence[Path] = (),
+    clips: int = CLIPS,
     language: str | None = None,
     say: Callable[[str], None],
 ) -> Path:
-    """Converts the model that `name` stands for and returns its new folder; RunFailed when it is not the same model."""
+    """Converts the model that `name` stands for and returns its new folder; RunFailed when it is not the same model.
+
+    It is verified with the recordings `audio`, else with up to `clips` of the sets of the model's job.
+    """
     from whisper_train.export.ready import ready
 
     check_form(form)
@@ -46,7 +51,7 @@ def convert(
     check_trained_for(source.trained, form)
     runtime.check(source, form)
     folder = check_output(output or default_output(source, form, directories))
-    clips = make_clips(source.processor.feature_extractor, audio)
+    heard = recordings_for(source, audio, clips, language, directories, say)
     needed = estimate_bytes(source.model, form)
     say(f"{display(folder)}: will take about {as_size(needed)}")
     check_room(folder.parent, needed)
@@ -54,7 +59,7 @@ def convert(
         placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
         write_companions(source, aside)
         runtime.write(source, placed, form, aside)
-        facts = verify(runtime, source, placed, form, aside, clips, language, say)
+        facts = verify(runtime, source, placed, form, aside, heard, say)
         write_json(aside / VERIFICATION, facts)
         write_json(aside / EXPORT, describe(source, form, placed, aside))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -68,8 +73,7 @@ def verify(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Sequence[Any],
-    language: str | None,
+    heard: Heard,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """What verification.json says; RunFailed for a folder that is not the model."""
@@ -79,12 +83,13 @@ def verify(
         facts["integers"] = count_integers(written, runtime.read(folder, written))
         counted = facts["integers"]
         say(f"integers: {counted['integers']:,} of {counted['tensors']} tensors equal the grid")
-    facts |= runtime.prove(source, written, form, folder, clips, language, say)
+    facts |= runtime.prove(source, written, form, folder, heard.clips, heard.language, say)
     opened = runtime.open(folder)
     if opened is None:
         say(f"{form.folder}: logits and tokens were not compared: {runtime.absent}")
         return {**facts, "not_compared": runtime.absent}
-    return facts | verify_folder(opened, source.model, written, form, clips, language, say)
+    decode = partial(source.processor.decode, skip_special_tokens=True)
+    return facts | verify_folder(opened, source.model, written, form, heard, decode, say)
 
 
 def default_output(source: Source, form: Form, directories: Directories) -> Path:

@@ -16,8 +16,9 @@ from whisper_train.export.integers import Read
 from whisper_train.export.reference import Reference
 from whisper_train.export.rules import OTHER_CONFIG, Rules, Scores, read_rules
 from whisper_train.export.search import Written
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import EMBEDDING, Source
-from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
+from whisper_train.export.verify import EXACT, speakable, verify_logits
 
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 MODEL = "model.bin"
@@ -217,7 +218,7 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Clips,
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:

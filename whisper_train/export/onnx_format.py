@@ -1,6 +1,6 @@
 """ONNX: two graphs for plain onnxruntime (onnx_graphs.py)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from whisper_train.export.onnx_layers import is_dynamic
 from whisper_train.export.onnx_runtime import OnnxWhisper
 from whisper_train.export.onnx_write import DECODER, ENCODER, write_onnx
 from whisper_train.export.reference import Reference
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
-from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
+from whisper_train.export.verify import EXACT, speakable, verify_logits
 from whisper_train.job_quantization import GROUP_SIZES
 
 __all__ = ["absent", "check", "open", "prove", "read", "write"]
@@ -41,7 +42,7 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Clips,
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
