@@ -28,8 +28,8 @@ help: ## show this help
 train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETACH=1] [RUN=docker|local] [ARGS='--set …']
 	@$(named)$(call where,docker/job.sh train "$(EXP)" $(machine) $(ARGS),$(local) train "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
 
-qat: ## train a job with quantization: as its runtime will compute, and evaluate it so: EXP=demo-qat-int4 [MACHINE=] [GPUS=0,1] [DETACH=1] [RUN=docker|local]
-	@$(named)$(call where,docker/job.sh qat "$(EXP)" $(machine) $(ARGS),$(local) qat "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+qat: ## train a job for integers, evaluate, convert, verify, and measure it beside the float model: EXP=demo-qat-int4 [MACHINE=] [GPUS=0,1] [DETACH=1] [RUN=docker|local]
+	@$(named)$(call where,docker/job.sh qat "$(EXP)" $(machine) $(ARGS),requirements/install.sh qat && $(local) qat "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
 
 benchmark-model: ## measure a job's model in every runtime and precision, and say which to ship: EXP=demo-qat-int4 [RUN=docker|local] [ARGS='--max-samples 50']
 	@$(named)$(call where,docker/job.sh benchmark-model "$(EXP)" $(machine) $(ARGS),requirements/install.sh qat && $(local) benchmark-model "$(EXP)" $(machine) $(ARGS))

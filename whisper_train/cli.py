@@ -1,22 +1,21 @@
 """The commands. Each reads its input and calls one function; nothing heavy is imported before it is needed."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_train import __version__
-from whisper_train.cli_export import benchmark_model, convert, transcribe
+from whisper_train.cli_export import benchmark_model, convert, qat, transcribe
 from whisper_train.cloud.commands import vast
-from whisper_train.errors import DONE, WRONG_INPUT, UserError
+from whisper_train.errors import WRONG_INPUT, UserError
 from whisper_train.exits import exits
-from whisper_train.options import job_options
+from whisper_train.options import job_options, leave_to_itself
 from whisper_train.paths import find_directories, read_environment
 
 if TYPE_CHECKING:
-    from whisper_train.job import Job
+    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,14 +27,6 @@ def main() -> None:
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(WRONG_INPUT)
-
-
-def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
-    """Starts this command line again in the background, without its --detach."""
-    from whisper_train.running import start_detached
-
-    start_detached(job, [word for word in sys.argv[1:] if word != "--detach"], environment)
-    return DONE
 
 
 @main.command()
@@ -79,27 +70,6 @@ def train(
     if detach:
         return leave_to_itself(resolve(str(job), machine, overrides, environment)[0], environment)
     return train_named(str(job), machine, overrides, environment)
-
-
-@main.command()
-@click.argument("job")
-@job_options
-@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
-@exits
-def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
-    """Train JOB for integers, after the jobs it is based on, and evaluate it so; run it again to resume."""
-    from whisper_train.runner import resolve, train_named
-
-    environment = read_environment()
-    resolved, _ = resolve(job, machine, overrides, environment)
-    if resolved.quantization is None:
-        raise UserError(
-            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"
-            f" is (make train EXP={resolved.name})"
-        )
-    if detach:
-        return leave_to_itself(resolved, environment)
-    return train_named(job, machine, overrides, environment)
 
 
 @main.command()
@@ -359,5 +329,6 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
 
 main.add_command(benchmark_model)
 main.add_command(convert)
+main.add_command(qat)
 main.add_command(transcribe)
 main.add_command(vast)

@@ -1,12 +1,44 @@
-"""The commands on finished models: convert them to other runtimes' forms, measure these, and transcribe with any."""
+"""The commands on finished models: convert, measure, transcribe with them; and `qat`, which ends so."""
 
 from pathlib import Path
 
 import click
 
+from whisper_train.errors import DONE, GATE_MISSED, UserError
 from whisper_train.exits import exits, unwinding_on_sigterm
-from whisper_train.options import job_options
+from whisper_train.options import job_options, leave_to_itself
 from whisper_train.paths import find_directories, read_environment
+from whisper_train.run_log import print_line
+
+
+@click.command()
+@click.argument("job")
+@job_options
+@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
+@exits
+def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
+    """Train JOB for integers, after the jobs it is based on, evaluate it so, convert it, and measure what came out.
+
+    Run it again to resume.
+    """
+    from whisper_train.benchmark_model.command import Settings, benchmark, check_packages
+    from whisper_train.runner import resolve, train_named
+
+    environment = read_environment()
+    resolved, _ = resolve(job, machine, overrides, environment)
+    if resolved.quantization is None:
+        raise UserError(
+            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"
+            f" is (make train EXP={resolved.name})"
+        )
+    check_packages("qat")  # before days of training
+    if detach:
+        return leave_to_itself(resolved, environment)
+    status = train_named(job, machine, overrides, environment)
+    if status in (DONE, GATE_MISSED):
+        with unwinding_on_sigterm():
+            benchmark(resolved, find_directories(environment), Settings(), print_line)
+    return status
 
 
 @click.command()
@@ -92,7 +124,7 @@ def benchmark_model(
     What has not been converted is converted first. Size, memory, speed, WER and CER; it ends with what to ship.
     """
     from whisper_train.benchmark_model.command import Settings, benchmark
-    from whisper_train.run_log import print_line, quiet_libraries
+    from whisper_train.run_log import quiet_libraries
     from whisper_train.runner import resolve
 
     environment = read_environment()

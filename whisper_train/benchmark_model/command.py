@@ -99,13 +99,18 @@ def measure(
     return make_results(job, candidates, found, sizes, sets, specs[0], rounds), found
 
 
+def check_packages(command: str) -> None:
+    """Raises UserError for `command` where a runtime is missing that files are measured in."""
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise UserError(f"{command}: needs {' and '.join(missing)}: pip install 'whisper-train[qat]'")
+
+
 def check(job: Job, folder: RunFolder, settings: Settings) -> None:
     """Raises UserError for what cannot be measured, before anything is converted or read."""
     from whisper_train.evaluate_job import check_finished, check_model_is_there, check_not_running, check_sets
 
     check_sets(job, settings.sets)
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise UserError(f"benchmark-model: needs {' and '.join(missing)}: pip install 'whisper-train[qat]'")
+    check_packages("benchmark-model")
     check_not_running(job, folder)
     if not settings.folders:
         check_model_is_there(job, folder)
