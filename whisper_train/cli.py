@@ -9,6 +9,7 @@ import click
 
 from whisper_train import __version__
 from whisper_train.cli_export import convert, transcribe
+from whisper_train.cli_housekeeping import clean_cache
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
@@ -270,12 +271,15 @@ def plan(
 def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""
     from whisper_train.hear import hear as write_examples
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.job_file import display
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    page = write_examples(resolved, find_directories(environment), click.echo)
+    directories = find_directories(environment)
+    with cache_in_use(directories.cache):
+        page = write_examples(resolved, directories, click.echo)
     click.echo(f"listen: {display(page)}")
 
 
@@ -357,6 +361,7 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
         click.echo(line)
 
 
+main.add_command(clean_cache)
 main.add_command(convert)
 main.add_command(transcribe)
 main.add_command(vast)

@@ -22,20 +22,15 @@ def convert(
     """Convert MODEL, a job, a folder or a hub id, and prove that the result is the same model."""
     from whisper_train.export.convert import convert as convert_model
     from whisper_train.export.forms import Form, check_form
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.run_log import quiet_libraries
 
     form = Form(format_, precision)
     check_form(form)
     quiet_libraries(None)
-    convert_model(
-        model,
-        form,
-        find_directories(read_environment()),
-        output=output,
-        audio=audio,
-        language=language,
-        say=click.echo,
-    )
+    directories = find_directories(read_environment())
+    with cache_in_use(directories.cache):
+        convert_model(model, form, directories, output=output, audio=audio, language=language, say=click.echo)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from whisper_train.job import Job
 from whisper_train.job_file import SECRET_NAME, display
 from whisper_train.licenses import OTHER
 from whisper_train.model import QUANTIZATION_FILE, files_digest
-from whisper_train.paths import read_json
+from whisper_train.paths import as_size, read_json
 from whisper_train.plan import load_resolved
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
 from whisper_train.report.words import is_hub_id, without_folders
@@ -183,8 +183,8 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
     owner = "" if "/" in repository else ", in the account of HF_TOKEN (training.hub_model_id: owner/name: another)"
     yield f"to the hub as {repository}{owner}"
     yield f"  {seen}"
-    yield f"what goes ({size_text(sum(contents.goes.values()))}):"
-    yield from (f"  {size_text(size):>10}  {name}" for name, size in contents.goes.items())
+    yield f"what goes ({as_size(sum(contents.goes.values()))}):"
+    yield from (f"  {as_size(size):>10}  {name}" for name, size in contents.goes.items())
     if RESULTS in contents.goes:
         yield f"  ({RESULTS} without its slices by speaker and its confused words)"
     yield "what stays here:"
@@ -192,7 +192,7 @@ def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Ite
     for name, (size, why) in contents.stays.items():
         top = name if "/" not in name or name.startswith("evaluation/") else f"{name.partition('/')[0]}/"
         groups.setdefault((top, why), []).append(size)
-    yield from (f"  {size_text(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
+    yield from (f"  {as_size(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
     if job.card.license == OTHER and not any(name.startswith("LICENSE") for name in contents.goes):
         yield f"note: card.license: {OTHER}: put the text of the licence beside the model as LICENSE"
     for name, text in read_texts(folder, contents):
@@ -209,15 +209,6 @@ def to_send(folder: RunFolder, name: str) -> Path | bytes:
     if name != RESULTS:
         return folder.path / name
     return json.dumps(without_people(read_json(folder.path / name)), indent=2, ensure_ascii=False).encode()
-
-
-def size_text(size: float) -> str:
-    """1536 -> 1.5 kB; in thousands, as the hub counts."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def repository_id(job: Job) -> str:

@@ -60,6 +60,21 @@ def lengthen(audio: str, cache: Path) -> str:
     return f"{cache}/{audio.removeprefix(IN_CACHE)}" if audio.startswith(IN_CACHE) else audio
 
 
+def cached_audio(path: Path) -> set[str]:
+    """The different files under CACHE_DIR that the index at `path` names, relative to it."""
+    import pyarrow.compute as pc
+
+    with pa.memory_map(str(path)) as source:
+        audio = pa.ipc.open_file(source).read_all().column("audio")
+    named = pc.unique(pc.filter(audio, pc.starts_with(audio, IN_CACHE)))
+    return {one.removeprefix(IN_CACHE) for one in named.to_pylist()}
+
+
+def is_cached(path: Path, cache: Path) -> bool:
+    """Whether the index at `path` is there with every file of CACHE_DIR that it names: a cache may be cleaned."""
+    return path.is_file() and all((cache / name).exists() for name in cached_audio(path))
+
+
 class Index:
     """Random access to the rows of an index file; `cache` is CACHE_DIR now, None leaves paths as they stand."""
 

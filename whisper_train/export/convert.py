@@ -11,7 +11,7 @@ from typing import Any
 
 from whisper_train import __version__
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
+from whisper_train.export.forms import Form, check_form, estimate_bytes
 from whisper_train.export.grids import OnGrid, choose_grids, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.sounds import make_clips
@@ -19,7 +19,8 @@ from whisper_train.export.source import QUANTIZATION, Source, check_trained_for,
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
 from whisper_train.model import current_umask, files_digest
-from whisper_train.paths import Directories, sync, write_json
+from whisper_train.paths import Directories, as_size, sync, write_json
+from whisper_train.planning.room import Take, check_room
 
 EXPORT = "export.json"
 TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION)
@@ -46,9 +47,8 @@ def convert(
     runtime.check(source, form)
     folder = check_output(output or default_output(source, form, directories))
     clips = make_clips(source.processor.feature_extractor, audio)
-    needed = estimate_bytes(source.model, form)
-    say(f"{display(folder)}: will take about {as_size(needed)}")
-    check_room(folder.parent, needed)
+    takes = [Take(place=folder, bytes=estimate_bytes(source.model, form), what=f"the model as {form.folder}")]
+    check_room(takes, say, key="convert: --output", way_out="--output names a folder on another disk")
     with made_whole(folder) as aside:
         placed = put_on_grids(source.model, choose_grids(source.model, form, source.quantization), form)
         write_companions(source, aside)
