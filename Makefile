@@ -52,8 +52,8 @@ plan: setup ## say what a job will take, in memory, disk, hours and money: EXP=g
 hear: setup ## write training clips before and after augmentation, and a page to listen to them: EXP=my-job
 	@$(named)$(local) hear "$(EXP)" $(machine) $(ARGS)
 
-publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [YES=1] [FORCE=1]
-	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
+publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [EXPORT=onnx-int8] [YES=1] [FORCE=1]
+	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(EXPORT),--export $(EXPORT)) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done

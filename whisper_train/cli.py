@@ -288,17 +288,25 @@ def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @job_options
 @click.option("--yes", is_flag=True, help="upload; without it nothing leaves this machine")
 @click.option("--force", is_flag=True, help="also a model that is not promoted; its card says so")
+@click.option("--export", "form", metavar="FORM", help="a converted model instead: onnx-int8, ctranslate2-int8 …")
 @exits
-def publish(job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool) -> None:
-    """Show what of JOB's result would go to the hub, or with --yes upload it."""
-    from whisper_train.paths import find_directories
+def publish(
+    job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool, form: str | None
+) -> None:
+    """Show what of JOB's result, or of a converted form of it, would go to the hub, or with --yes upload it."""
     from whisper_train.publish import publish as publish_run
     from whisper_train.run_folder import run_folder
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    folder = run_folder(resolved, find_directories(environment))
+    directories = find_directories(environment)
+    folder = run_folder(resolved, directories)
+    if form is not None:
+        from whisper_train.publish_export import publish_export
+
+        publish_export(resolved, folder, form, directories, yes=yes, force=force, say=click.echo)
+        return
     publish_run(resolved, folder, yes=yes, force=force, say=click.echo)
 
 

@@ -1,5 +1,6 @@
 """Disk that a job takes: its checkpoints, its base and its model, in bytes. Estimates, each with its reason."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,10 +47,10 @@ def most_checkpoints(job: Job, steps: int | None = None) -> int:
 
 def count_saves(job: Job, steps: int | None) -> int | None:
     """Checkpoints that a training of `steps` steps writes, one of a stop among them; None where that is not known."""
-    every = job.training.get("save_steps", 500)
+    every = float(job.training.get("save_steps", 500))  # below 1 a share of all steps, as transformers has it
     if steps is None or job.training.get("save_strategy", "steps") != "steps":
         return None
-    return -(-steps // (every if every >= 1 else max(1, round(every * steps)))) + 1
+    return math.ceil(steps / (every if every >= 1 else max(1, math.ceil(every * steps)))) + 1
 
 
 def estimate_disk(jobs: Sequence[Job], parameters: int, trained: int | None = None, steps: int | None = None) -> Disk:

@@ -9,7 +9,7 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source
 from whisper_train.machine import list_gpus, plan_layout
-from whisper_train.paths import Directories, size_of
+from whisper_train.paths import Directories, as_size, size_of
 from whisper_train.planning.bases import dimensions_of_values, find_dimensions
 from whisper_train.planning.clips import count_data
 from whisper_train.planning.disk import HALF, SPEECH_BYTES, TRANSCRIBED_BYTES, WEIGHT, estimate_disk
@@ -53,8 +53,8 @@ def training_takes(
     steps = count_data(job, directories, dimensions, global_batch).steps
     disk = estimate_disk([job], dimensions.parameters, count_trained(job, config), steps)
     there = size_of([folder.checkpoints]) if folder.checkpoints.is_dir() else 0
-    what = f"at most {disk.checkpoints} checkpoints of {disk.checkpoint / 1e9:.2f} GB"
-    what += f", {there / 1e9:.2f} of them there" if there else ""
+    what = f"at most {disk.checkpoints} checkpoints of {as_size(disk.checkpoint)}"
+    what += f", {as_size(there)} of that is there" if there else ""
     yield Take(place=folder.checkpoints, bytes=disk.checkpoint * disk.checkpoints - there, what=what)
     models = 2 if job.averaging else 1  # an average is made beside the tuned model
     yield Take(place=folder.path, bytes=models * WEIGHT * dimensions.parameters, what="the model")
