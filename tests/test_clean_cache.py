@@ -283,6 +283,15 @@ def test_links_are_not_followed(run_cli: RunCli, jobs: Path) -> None:
     assert (outside / "keep.bin").exists()
 
 
+def test_what_cannot_be_read_passes_for_nothing(run_cli: RunCli, jobs: Path) -> None:
+    folder = make_run(jobs, "broken")
+    (folder / "run.json").write_text('{"status": "done"')
+    write(folder / "data" / "train.arrow", "half an index")
+    cleaned = run_cli("clean-cache", "--yes", "--all")
+    assert cleaned.exit_code == 0
+    assert len(list((folder / "checkpoints").iterdir())) == 4
+
+
 @pytest.mark.slow
 def test_a_job_fetches_again_what_was_cleaned(run_cli: RunCli, trained_and_evaluated: Path, tmp_path: Path) -> None:
     """Speech that an audited run needs is made again by itself, and the run stays the same."""

@@ -238,3 +238,23 @@ def test_a_card_of_ones_own_goes(hub: Hub, run_cli: RunCli, finished: Path, expo
 def write_json_in(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, value)
+
+
+@pytest.mark.slow
+def test_what_convert_makes_can_be_published(
+    hub: Hub, run_cli: RunCli, trained_and_evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    place = shutil.copytree(trained_and_evaluated, tmp_path / "place")
+    monkeypatch.setenv("BASE_DIR", str(place))
+    converted = run_cli("convert", "first", "--to", "safetensors", "--precision", "fp16")
+    assert converted.exit_code == 0, converted.output
+    shown = run_cli("publish", place / "first.yaml", "--export", "safetensors-fp16", "--force")
+    assert shown.exit_code == 0, shown.output
+    card = (place / "models" / "first" / "exports" / "safetensors-fp16" / "README.md").read_text(encoding="utf-8")
+    assert "All weights are floats: fp16." in card
+    assert "- Logits as the file is used: " in card
+    assert "what stays here" not in shown.output
+    again = run_cli("publish", place / "first.yaml", "--export", "safetensors-fp16", "--force")
+    assert again.exit_code == 0, again.output

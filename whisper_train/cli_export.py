@@ -1,5 +1,6 @@
 """The commands on finished models: convert them to other runtimes' forms, and transcribe with any of these."""
 
+import os
 from pathlib import Path
 
 import click
@@ -20,6 +21,8 @@ def convert(
     model: str, format_: str, precision: str, output: Path | None, audio: tuple[Path, ...], language: str | None
 ) -> None:
     """Convert MODEL, a job, a folder or a hub id, and prove that the result is the same model."""
+    directories = find_directories(read_environment())
+    os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     from whisper_train.export.convert import convert as convert_model
     from whisper_train.export.forms import Form, check_form
     from whisper_train.housekeeping.in_use import cache_in_use
@@ -28,7 +31,6 @@ def convert(
     form = Form(format_, precision)
     check_form(form)
     quiet_libraries(None)
-    directories = find_directories(read_environment())
     with cache_in_use(directories.cache):
         convert_model(model, form, directories, output=output, audio=audio, language=language, say=click.echo)
 

@@ -51,7 +51,8 @@ def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Pat
 def test_a_disk_without_room_is_told_beforehand(
     run_cli: RunCli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whisper_train.planning.room.shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
+    usage = SimpleNamespace(free=10_000)
+    monkeypatch.setattr("whisper_train.planning.room.shutil", SimpleNamespace(disk_usage=lambda path: usage))
     output = tmp_path / "exports" / "x"
     result = run_cli("convert", base, "--to", "safetensors", "--precision", "fp16", "--output", output)
     assert result.exit_code == 2

@@ -61,11 +61,17 @@ def lengthen(audio: str, cache: Path) -> str:
 
 
 def cached_audio(path: Path) -> set[str]:
-    """The different files under CACHE_DIR that the index at `path` names, relative to it."""
+    """The different files under CACHE_DIR that the index at `path` names, relative to it.
+
+    None for an index that an interrupted audit has not finished: the next one makes it anew.
+    """
     import pyarrow.compute as pc
 
-    with pa.memory_map(str(path)) as source:
-        audio = pa.ipc.open_file(source).read_all().column("audio")
+    try:
+        with pa.memory_map(str(path)) as source:
+            audio = pa.ipc.open_file(source).read_all().column("audio")
+    except pa.ArrowInvalid:
+        return set()
     named = pc.unique(pc.filter(audio, pc.starts_with(audio, IN_CACHE)))
     return {one.removeprefix(IN_CACHE) for one in named.to_pylist()}
 

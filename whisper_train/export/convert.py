@@ -15,12 +15,13 @@ from whisper_train.export.forms import Form, check_form, estimate_bytes
 from whisper_train.export.grids import OnGrid, choose_grids, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.sounds import make_clips
-from whisper_train.export.source import QUANTIZATION, Source, check_trained_for, load_source
+from whisper_train.export.source import QUANTIZATION, Source, check_trained_for, find_place, load_source
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
-from whisper_train.model import current_umask, files_digest
+from whisper_train.model import current_umask, files_digest, load_config
 from whisper_train.paths import Directories, as_size, sync, write_json
 from whisper_train.planning.room import Take, check_room
+from whisper_train.planning.takes import download_takes
 
 EXPORT = "export.json"
 TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION)
@@ -42,6 +43,7 @@ def convert(
 
     check_form(form)
     runtime = ready(form)
+    check_download_room(name, directories, say)
     source = load_source(name, directories)
     check_trained_for(source.quantization, form)
     runtime.check(source, form)
@@ -59,6 +61,14 @@ def convert(
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     say(f"{display(folder)}: {as_size(size)}, verified")
     return folder
+
+
+def check_download_room(name: str, directories: Directories, say: Callable[[str], None]) -> None:
+    """Says what a model of the hub takes in the cache, where it is not there yet; UserError without room for it."""
+    place = find_place(name, directories)
+    if not Path(place).is_absolute():
+        takes = download_takes(place, load_config(place, key="convert"), directories.cache)
+        check_room(takes, say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
 
 
 def verify(

@@ -73,7 +73,9 @@ def find_synthetic(cache: Path, uses: Uses) -> Iterator[Item]:
 
 
 def find_downloads(hub: Path) -> Iterator[Item]:
-    """Downloads that ended in the middle."""
+    """Downloads, and removals, that ended in the middle."""
+    for path in sorted([*hub.glob(".*.incomplete"), *hub.parent.glob(".*.incomplete")]):
+        yield item(Group.LEFT_OVER, path, "half-removed")
     for path in sorted(hub.glob("*/blobs/*.incomplete")):
         if time.time() - path.stat().st_mtime > QUIET_SECONDS:
             yield item(Group.LEFT_OVER, path, "half a download")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from whisper_train.averaging.state import ASIDE
 from whisper_train.housekeeping.items import Group, Item, is_left_over, item
@@ -31,9 +32,17 @@ def holder_of(folder: Path, directories: Directories) -> str | None:
     return None
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What run.json says; nothing where it is not there or cannot be read, so that nothing passes for finished."""
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def find_in_run(folder: Path) -> Iterator[Item]:
     """Of one run; the names are those that this program gives to what it has not finished."""
-    facts = read_json(path) if (path := folder / "run.json").is_file() else {}
+    facts = read_facts(folder / "run.json")
     checkpoints = folder / "checkpoints"
     for place in (folder, folder / "evaluation", folder / "data", checkpoints, *checkpoints.glob("checkpoint-*")):
         for aside in sorted(place.glob(".*")):
