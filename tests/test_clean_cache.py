@@ -159,6 +159,7 @@ def test_what_was_interrupted_goes(run_cli: RunCli, jobs: Path) -> None:
         write(folder / "checkpoints" / "checkpoint-4" / ".global_step4_universal.incomplete" / "zero.pt"),
         write(jobs / "cache" / "synthetic" / ".de-1.incomplete" / "000000.flac"),
     ]
+    (jobs / "models" / "other" / "checkpoints" / ".incomplete").mkdir(parents=True)  # empty: no news
     hidden = write(folder / "recordings" / ".mine.incomplete")
     cleaned = run_cli("clean-cache", "--yes")
     assert [path for path in left if path.exists()] == []
@@ -258,7 +259,8 @@ def test_what_is_not_agreed_to_stays(jobs: Path, monkeypatch: pytest.MonkeyPatch
     folder = make_run(jobs, "done")
     left = write(folder / ".model.incomplete" / "model.safetensors")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    asked, said = [], []
+    asked: list[str] = []
+    said: list[str] = []
 
     def ask(question: str) -> bool:
         asked.append(question)

@@ -47,6 +47,7 @@ def prepare(
             + unseen_hint()
         )
     check_noise(job.data)
+    check_room(speech_takes(job, directories.cache), say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
     base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)
@@ -67,7 +68,6 @@ def prepare(
     inputs = learning_inputs(job, directories)
     check_same_base(job, folder, inputs["base"])
     start(job, folder, {"base": job.base, "inputs": inputs, "lineage": find_ancestors(job, directories)})
-    check_room(speech_takes(job, directories.cache), say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
     audit = prepare_data(
         job,
         folder.data,

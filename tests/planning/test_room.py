@@ -110,7 +110,7 @@ def test_a_training_that_cannot_fit_is_refused_before_it_reads_data(run_cli: Run
     free(1000)
     refused = run_cli("train", path)
     assert refused.exit_code == 2
-    assert "tiny: CACHE_DIR: cache/synthetic: needs about 2.9 MB (50 clips of speech), and 1000 B" in refused.output
+    assert "tiny: CACHE_DIR: cache/synthetic: needs about 2.9 MB (50 clips of speech), and 1.0 kB are" in refused.output
     assert not (tmp_path / "cache" / "synthetic").exists()
 
 

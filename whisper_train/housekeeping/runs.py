@@ -46,7 +46,8 @@ def find_in_run(folder: Path) -> Iterator[Item]:
     checkpoints = folder / "checkpoints"
     for place in (folder, folder / "evaluation", folder / "data", checkpoints, *checkpoints.glob("checkpoint-*")):
         for aside in sorted(place.glob(".*")):
-            if is_left_over(aside) or (place == checkpoints and aside.name == INCOMPLETE):
+            empty = aside.is_dir() and not any(aside.iterdir())  # as training leaves it when all went well
+            if not empty and (is_left_over(aside) or (place == checkpoints and aside.name == INCOMPLETE)):
                 yield item(Group.LEFT_OVER, aside, "half-written", run=folder)
     if facts.get("status") not in FINISHED:
         return

@@ -75,7 +75,7 @@ def count_trained(job: Job, config: Any) -> int | None:
 
     with torch.device("meta"):
         model = shape_for_training(WhisperForConditionalGeneration(config), job.model)
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return sum(int(weight.numel()) for weight in model.parameters() if weight.requires_grad)
 
 
 def evaluation_takes(folder: Path, clips: Sequence[int], missing: int) -> list[Take]:
