@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
+.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -55,8 +55,8 @@ plan: setup ## say what a job will take, in memory, disk, hours and money: EXP=g
 hear: setup ## write training clips before and after augmentation, and a page to listen to them: EXP=my-job
 	@$(named)$(local) hear "$(EXP)" $(machine) $(ARGS)
 
-publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [YES=1] [FORCE=1]
-	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
+publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [EXPORT=onnx-int8] [YES=1] [FORCE=1]
+	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(EXPORT),--export $(EXPORT)) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done
@@ -73,6 +73,9 @@ stop: ## stop a job after a checkpoint; make train goes on with it: EXP=demo
 tensorboard: ## show the curves of all jobs on http://127.0.0.1:6006
 	@$(call where,. docker/host.sh && find_settings && make_directories && exec docker compose up tensorboard,\
 	  . docker/host.sh && find_settings && exec .venv/bin/tensorboard --logdir "$$LOG_DIR" --host "$${TENSORBOARD_HOST:-127.0.0.1}" --port "$${TENSORBOARD_PORT:-6006}")
+
+clean-cache: setup ## show what of caches and old checkpoints can go, with sizes, and remove it once agreed to: [ALL=1] [YES=1]
+	@$(local) clean-cache $(if $(filter 1,$(ALL)),--all) $(yes) $(ARGS)
 
 doctor: ## look whether this machine can run jobs, and say what to mend
 	@docker/doctor.sh

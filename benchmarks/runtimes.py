@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from whisper_train.benchmark_model.table import lines, timed
 from whisper_train.benchmark_model.turn import Spec
 from whisper_train.benchmark_model.verdict import int4_encoder
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.export.forms import Form, as_size, check_room
+from whisper_train.export.forms import Form
 from whisper_train.paths import write_json
 from whisper_train.planning.bases import Dimensions, dimensions_by_name
+from whisper_train.planning.room import Take, check_room
 
 MODEL = "bofenghuang/whisper-large-v3-distil-fr-v0.2"
 BASELINE = Form("onnx", "fp32")
@@ -108,8 +110,8 @@ def make_all(model: str, place: Path) -> dict[Form, Path]:
     base = folders[Form("transformers", "fp32")]
     weights = dimensions_of(model).parameters
     needed = int(sum(weights * BYTES[form.precision] for form, folder in folders.items() if not folder.is_dir()))
-    print(f"{weights / 1e6:.0f} M weights; the files will take about {as_size(needed)} in {place}", flush=True)
-    check_room(place, needed)
+    takes = [Take(place=place, bytes=needed, what=f"{weights / 1e6:.0f} M weights in each form")]
+    check_room(takes, partial(print, flush=True), key="--keep", way_out="--keep names a folder on another disk")
     for form in (Form("transformers", "fp32"), *FORMS):
         if folders[form].is_dir():
             continue

@@ -8,6 +8,7 @@ import click
 
 from whisper_train import __version__
 from whisper_train.cli_export import benchmark_model, convert, qat, transcribe
+from whisper_train.cli_housekeeping import clean_cache
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import WRONG_INPUT, UserError
 from whisper_train.exits import exits
@@ -240,12 +241,15 @@ def plan(
 def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""
     from whisper_train.hear import hear as write_examples
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.job_file import display
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    page = write_examples(resolved, find_directories(environment), click.echo)
+    directories = find_directories(environment)
+    with cache_in_use(directories.cache):
+        page = write_examples(resolved, directories, click.echo)
     click.echo(f"listen: {display(page)}")
 
 
@@ -254,17 +258,25 @@ def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @job_options
 @click.option("--yes", is_flag=True, help="upload; without it nothing leaves this machine")
 @click.option("--force", is_flag=True, help="also a model that is not promoted; its card says so")
+@click.option("--export", "form", metavar="FORM", help="a converted model instead: onnx-int8, ctranslate2-int8 …")
 @exits
-def publish(job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool) -> None:
-    """Show what of JOB's result would go to the hub, or with --yes upload it."""
-    from whisper_train.paths import find_directories
+def publish(
+    job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool, form: str | None
+) -> None:
+    """Show what of JOB's result, or of a converted form of it, would go to the hub, or with --yes upload it."""
     from whisper_train.publish import publish as publish_run
     from whisper_train.run_folder import run_folder
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    folder = run_folder(resolved, find_directories(environment))
+    directories = find_directories(environment)
+    folder = run_folder(resolved, directories)
+    if form is not None:
+        from whisper_train.publish_export import publish_export
+
+        publish_export(resolved, folder, form, directories, yes=yes, force=force, say=click.echo)
+        return
     publish_run(resolved, folder, yes=yes, force=force, say=click.echo)
 
 
@@ -328,6 +340,7 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
 
 
 main.add_command(benchmark_model)
+main.add_command(clean_cache)
 main.add_command(convert)
 main.add_command(qat)
 main.add_command(transcribe)

@@ -1,5 +1,6 @@
 """The commands on finished models: convert, measure, transcribe with them; and `qat`, which ends so."""
 
+import os
 from pathlib import Path
 
 import click
@@ -60,23 +61,27 @@ def convert(
     language: str | None,
 ) -> None:
     """Convert MODEL, a job, a folder or a hub id, and prove that the result is the same model."""
+    directories = find_directories(read_environment())
+    os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     from whisper_train.export.convert import convert as convert_model
     from whisper_train.export.forms import Form, check_form
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.run_log import quiet_libraries
 
     form = Form(format_, precision)
     check_form(form)
     quiet_libraries(None)
-    convert_model(
-        model,
-        form,
-        find_directories(read_environment()),
-        output=output,
-        audio=audio,
-        clips=clips,
-        language=language,
-        say=click.echo,
-    )
+    with cache_in_use(directories.cache):
+        convert_model(
+            model,
+            form,
+            directories,
+            output=output,
+            audio=audio,
+            clips=clips,
+            language=language,
+            say=click.echo,
+        )
 
 
 @click.command()

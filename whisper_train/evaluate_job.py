@@ -18,6 +18,7 @@ from whisper_train.evaluate import EvalModel, Request, check_models, evaluate
 from whisper_train.evaluation.results import BASELINE, TUNED
 from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Gates, Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.machine import choose_gpus
@@ -89,7 +90,8 @@ def evaluate_named(
     make_directory(folder.logs, named_by="LOG_DIR")
     chosen = choose_models(job, folder, models, baseline, directories)
     check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
-    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), errors_logged():
+    own = locked(folder.path / LAUNCHER_LOCK)
+    with own, unwinding_on_sigterm(), cache_in_use(directories.cache), errors_logged():
         say = open_log(folder.logs / EVALUATION_LOG)
         follow = make_command("logs", job.name, this_process())
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: {follow}")

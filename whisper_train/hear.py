@@ -83,7 +83,7 @@ def hear(job: Job, directories: Directories, say: Callable[[str], None]) -> Path
 def find_clips(job: Job, directories: Directories, folder: Path, say: Callable[[str], None]) -> Index:
     """The training clips as the audit of the job's run left them; before it, the first ones of each source."""
     wanted = {"train": set_fingerprint(job, job.data.training_sources)}
-    audited = find_audited(wanted, run_folder(job, directories).data, job)
+    audited = find_audited(wanted, run_folder(job, directories).data, job, directories.cache)
     if audited:
         return Index(audited["train"].index, directories.cache)
     say(f"no audit of these data yet: taken are the first {READ_AT_MOST} clips of each source")

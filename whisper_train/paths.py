@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,9 @@ from typing import Any
 from whisper_train.errors import UserError
 
 MIN_FREE_BYTES = 2**30  # less, and a run would end in the middle of its first files; docker/host.sh says the same
+
+
+BLOCK = 512  # bytes of st_blocks; stat(2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +117,28 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def as_size(count: float) -> str:
+    """Bytes as people read them: 1536 -> 1.5 kB; in thousands, as disks and the hub are sold and counted."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes that the files of `paths` take on the disk: links are not followed, and a file of two names counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in paths:
+        for file in [path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else [])]:
+            try:
+                status = file.lstat()
+            except FileNotFoundError:  # it has gone meanwhile
+                continue
+            seen[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
+    return sum(seen.values())
 
 
 def sync(path: Path) -> None:

@@ -18,6 +18,7 @@ from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluate_job import EVALUATION_KEYS, evaluate_run
 from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.launch import find_hosts, launch
@@ -125,7 +126,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     only_evaluates = before.get("status") == TRAINED and not asks_for_more(job, folder)
     may_change = MAY_CHANGE + EVALUATION_KEYS if only_evaluates else MAY_CHANGE
-    with opened(job, folder, may_change), unwinding_on_sigterm():
+    with opened(job, folder, may_change), unwinding_on_sigterm(), cache_in_use(directories.cache):
         make_directory(directories.cache, named_by="CACHE_DIR")
         if before.get("status") == TRAINED and asks_for_more(job, folder):
             folder.update(status=STOPPED)
@@ -175,7 +176,8 @@ def finish_again(job: Job, folder: RunFolder, directories: Directories, environm
 
     Nothing is done where nothing changed.
     """
-    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
+    whole = opened(job, folder, MAY_CHANGE + EVALUATION_KEYS)
+    with whole, unwinding_on_sigterm(), cache_in_use(directories.cache), naming(job):
         say = print_line if is_settled(job, folder.read()) else open_log(folder.logs / TRAINING_LOG)
         status = finish(job, folder, directories, environment, say)
         results = folder.evaluation / "results.json"

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import RunCli
 from tests.whisper import make_whisper
 from whisper_train.errors import UserError
-from whisper_train.export.forms import Form, check_room, estimate_bytes
+from whisper_train.export.forms import Form, estimate_bytes
 from whisper_train.export.grids import choose_layers
 from whisper_train.export.source import EMBEDDING, Trained, check_trained_for, read_trained
 from whisper_train.quantization.activations import Activation
@@ -49,17 +49,25 @@ def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Pat
     assert [path.name for path in there.iterdir()] == ["notes.txt"]
 
 
-def test_a_disk_without_room_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whisper_train.export.forms.shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
-    check_room(tmp_path, 800_000_000)
-    with pytest.raises(UserError, match=r"needs 1\.1 GB, and 1\.0 GB are free"):
-        check_room(tmp_path, 1_000_000_000)
+def test_a_disk_without_room_is_told_beforehand(
+    run_cli: RunCli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=10_000)
+    monkeypatch.setattr("whisper_train.planning.room.shutil", SimpleNamespace(disk_usage=lambda path: usage))
+    output = tmp_path / "exports" / "x"
+    result = run_cli("convert", base, "--to", "safetensors", "--precision", "fp16", "--output", output)
+    assert result.exit_code == 2
+    assert "(the model as safetensors-fp16); 10.0 kB free" in result.output
+    assert "convert: --output: exports/x: needs about " in result.output
+    assert "make clean-cache shows what can go, --output names a folder on another disk" in result.output
+    assert not output.exists()
 
 
 def test_int4_takes_about_an_eighth_of_float32() -> None:
     model = make_whisper(words=4000, d_model=128, encoder_ffn_dim=512, decoder_ffn_dim=512)
     whole = estimate_bytes(model, Form("onnx", "fp32"))
-    assert whole == 4 * sum(weight.numel() for weight in model.parameters())
+    weights = 4 * sum(weight.numel() for weight in model.parameters())
+    assert weights < whole < 1.11 * weights
     assert 0.12 < estimate_bytes(model, Form("onnx", "int4")) / whole < 0.25
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whisper_train.averaging.choice import Point, choose, retention_sets
 from whisper_train.averaging.measure import hand_over, make_question, measure
-from whisper_train.averaging.state import asked_of, is_settled
+from whisper_train.averaging.state import ASIDE, asked_of, is_settled
 from whisper_train.averaging.weights import Ends, make_average
 from whisper_train.errors import UserError
 from whisper_train.evaluation.gates import percent
@@ -19,8 +19,6 @@ from whisper_train.job import Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.paths import Directories, write_text
 from whisper_train.run_folder import DONE, GATE_MISSED, TRAINED, RunFolder
-
-ASIDE = ".averaging"  # in the run folder: one averaged model at a time, as long as it transcribes
 
 
 def settle_model(

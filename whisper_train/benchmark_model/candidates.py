@@ -7,12 +7,12 @@ from typing import Any
 
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.convert import EXPORT, convert
-from whisper_train.export.forms import Form, as_size
+from whisper_train.export.forms import Form
 from whisper_train.export.transcribe import find_format
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.model import MODEL_FILES, files_digest, hub_problem, resolve_place
-from whisper_train.paths import Directories, read_json
+from whisper_train.paths import Directories, as_size, read_json
 from whisper_train.planning.bases import dimensions_of_folder
 
 FLOAT, POST, TRAINED = "float", "post-training", "QAT"  # where a model's grid comes from

@@ -9,8 +9,7 @@ from typing import Any
 
 from whisper_train.benchmark_model.turn import Spec
 from whisper_train.children import end_with_parent
-from whisper_train.export.forms import as_size
-from whisper_train.paths import read_json, write_json
+from whisper_train.paths import as_size, read_json, write_json
 
 KILLED = -9
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whisper_train.benchmark_model.candidates import POST, TRAINED
-from whisper_train.export.forms import as_size
+from whisper_train.paths import as_size
 
 LIMIT = 0.005  # of WER that a file may lose to float, where the job's gates say nothing
 AS_FAST = 1.05  # times the fastest: no difference that anybody notices, so that the smaller file is better

@@ -29,6 +29,7 @@ class State(StrEnum):
     NEW = "to train"
 
 
+TO_TRAIN = (State.UNFINISHED, State.STALE, State.NEW)
 MODEL_STAYS = (State.DONE, State.GATE_MISSED, State.EVALUATE)  # what builds on this model need not be made anew
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
 from whisper_train.data.clip import NO_SUCH_FILE, Clip
-from whisper_train.data.index import VERSION, Index
+from whisper_train.data.index import VERSION, Index, is_cached
 from whisper_train.data.parquet import find_local_files, hub_revision
 from whisper_train.data.sources import read_source
 from whisper_train.data.tables import find_common_voice, find_folder_table
@@ -53,10 +53,13 @@ def prepare_data(
     fingerprint = fingerprint_of(job, window_seconds)
     done = folder / "audit.json"
     if done.is_file() and (audit := read_json(done)).get("fingerprint") == fingerprint:
-        if not any(problem_of(name, audit, job, folder) for name in audit["sets"]):
+        if not all(is_cached(index_path(folder, name), cache) for name in audit["sets"]):
+            say("data: audited before, and not in the cache any more; fetching and reading it again")
+        elif not any(problem_of(name, audit, job, folder) for name in audit["sets"]):
             say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
             return dict(audit)
-        say("data: too much was dropped before; reading it again, as it may be mended")
+        else:
+            say("data: too much was dropped before; reading it again, as it may be mended")
     max_seconds = min(job.data.max_seconds, window_seconds)
     sets = {"train": job.data.training_sources, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
     limits = dict.fromkeys(sets, WHOLE_RECORDINGS) | {"train": Limits(max_seconds, count_tokens, max_tokens)}
@@ -72,9 +75,9 @@ def prepare_eval_data(
     Others are audited into `own`. Raises UserError as prepare_data does.
     """
     wanted = {f"eval.{name}": set_fingerprint(job, job.data.eval[name]) for name in names}
-    found = find_audited(wanted, trained, job)
+    found = find_audited(wanted, trained, job, cache)
     rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
-    audited = find_audited(wanted, own, job)
+    audited = find_audited(wanted, own, job, cache)
     if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
         audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
         audited = {name: eval_set(name, own, audit) for name in rest}
@@ -82,13 +85,16 @@ def prepare_eval_data(
     return {name: found[f"eval.{name}"] for name in names}
 
 
-def find_audited(wanted: Mapping[str, str], folder: Path, job: Job) -> dict[str, EvalSet]:
-    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now, and will do."""
+def find_audited(wanted: Mapping[str, str], folder: Path, job: Job, cache: Path) -> dict[str, EvalSet]:
+    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now, and will do.
+
+    None of whose clips `cache` has lost.
+    """
     if not (folder / "audit.json").is_file():
         return {}
     audit = read_json(folder / "audit.json")
     there = audit.get("fingerprints", {})
-    same = [name for name in wanted if there.get(name) == wanted[name]]
+    same = [name for name in wanted if there.get(name) == wanted[name] and is_cached(index_path(folder, name), cache)]
     return {name: eval_set(name, folder, audit) for name in same if not problem_of(name, audit, job, folder)}
 
 

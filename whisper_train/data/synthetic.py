@@ -27,8 +27,7 @@ MAX_TRIES_PER_SENTENCE = 50
 
 def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
     """The manifest of the clips of `recipe`; makes them (FLAC, 16 kHz) in `cache` unless they are there already."""
-    digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
-    folder = cache / "synthetic" / f"{language}-{digest}"
+    folder = synthetic_folder(recipe, cache, language)
     if (folder / "manifest.jsonl").is_file():
         return folder / "manifest.jsonl"
     partial = folder.with_name(f".{folder.name}.incomplete")
@@ -41,6 +40,12 @@ def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
     partial.replace(folder)
     sync(folder.parent)
     return folder / "manifest.jsonl"
+
+
+def synthetic_folder(recipe: Synthetic, cache: Path, language: str) -> Path:
+    """Where the clips of `recipe` lie, once they are made."""
+    digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+    return cache / "synthetic" / f"{language}-{digest}"
 
 
 def make_clips(recipe: Synthetic, folder: Path) -> None:

@@ -13,15 +13,17 @@ from typing import Any
 
 from whisper_train import __version__
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
+from whisper_train.export.forms import Form, check_form, estimate_bytes
 from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.recordings import CLIPS, Heard, recordings_for
-from whisper_train.export.source import Source, Trained, check_trained_for, load_source
+from whisper_train.export.source import Source, Trained, check_trained_for, find_place, load_source
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
-from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest
-from whisper_train.paths import Directories, sync, write_json
+from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest, load_config
+from whisper_train.paths import Directories, as_size, sync, write_json
+from whisper_train.planning.room import Take, check_room
+from whisper_train.planning.takes import download_takes
 
 EXPORT = "export.json"
 TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION_FILE)
@@ -47,14 +49,14 @@ def convert(
 
     check_form(form)
     runtime = ready(form)
+    check_download_room(name, directories, say)
     source = load_source(name, directories)
     check_trained_for(source.trained, form)
     runtime.check(source, form)
     folder = check_output(output or default_output(source, form, directories))
     heard = recordings_for(source, audio, clips, language, directories, say)
-    needed = estimate_bytes(source.model, form)
-    say(f"{display(folder)}: will take about {as_size(needed)}")
-    check_room(folder.parent, needed)
+    takes = [Take(place=folder, bytes=estimate_bytes(source.model, form), what=f"the model as {form.folder}")]
+    check_room(takes, say, key="convert: --output", way_out="--output names a folder on another disk")
     with made_whole(folder) as aside:
         placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
         write_companions(source, aside)
@@ -65,6 +67,14 @@ def convert(
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     say(f"{display(folder)}: {as_size(size)}, verified")
     return folder
+
+
+def check_download_room(name: str, directories: Directories, say: Callable[[str], None]) -> None:
+    """Says what a model of the hub takes in the cache, where it is not there yet; UserError without room for it."""
+    place = find_place(name, directories)
+    if not Path(place).is_absolute():
+        takes = download_takes(place, load_config(place, key="convert"), directories.cache)
+        check_room(takes, say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
 
 
 def verify(
