@@ -53,8 +53,11 @@ class Turn:
     """A loaded candidate and what it hears."""
 
     def __init__(self, spec: Spec) -> None:
+        import torch
+
         from whisper_train.export.transcribe import open_processor
 
+        torch.set_num_threads(spec.threads)  # of log-mel, too, which torch computes for every runtime
         self.spec = spec
         self.processor = open_processor(Path(spec.processor))
         self.extractor = self.processor.feature_extractor
