@@ -38,7 +38,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         points(left, results, lambda one: one["size_bytes"] / 1e6)
         left.set_title("Size")
         left.set_xlabel("MB on the disk")
-        left.set_ylabel("WER, %, with the 95 % interval of the difference to float")
+        left.set_ylabel("WER, %")
         points(right, results, lambda one: 1 / one["real_time_factor"]["1"]["median"])
         right.set_title("Speed")
         right.set_xlabel("seconds of speech a second, one clip at a time")
@@ -94,5 +94,5 @@ def footnote(results: Mapping[str, Any]) -> str:
     machine, clips = results["machine"], sum(one["clips"] for one in results["sets"].values())
     return (
         f"{results['job']}: {clips:,} clips of {', '.join(results['sets'])}; {machine['processor']},"
-        f" {results['settings']['threads']} threads"
+        f" threads: {results['settings']['threads']}. Lines: the 95 % interval of the difference to float"
     )

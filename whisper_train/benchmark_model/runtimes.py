@@ -144,7 +144,10 @@ class InCTranslate2:
 
 
 class InTransformers:
-    """Weights in float32 or bfloat16, as `precision` says, by transformers' generate()."""
+    """Weights in float32 or bfloat16, as `precision` says, by transformers' generate().
+
+    With so many threads as torch has been given, which is the whole process's affair.
+    """
 
     def __init__(self, folder: Path, precision: str, threads: int) -> None:
         import torch
@@ -153,7 +156,6 @@ class InTransformers:
         from whisper_train.export.rules import make_rules
         from whisper_train.model import drop_forced_tokens, is_multilingual, load
 
-        torch.set_num_threads(threads)
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         self.model = load(WhisperForConditionalGeneration.from_pretrained, str(folder), dtype=kind).eval()
         drop_forced_tokens(self.model)
