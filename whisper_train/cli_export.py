@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from whisper_train.errors import DONE, GATE_MISSED, UserError
-from whisper_train.exits import exits, unwinding_on_sigterm
+from whisper_train.exits import exits
 from whisper_train.options import job_options, leave_to_itself
 from whisper_train.paths import find_directories, read_environment
 from whisper_train.run_log import print_line
@@ -37,8 +37,7 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool)
         return leave_to_itself(resolved, environment)
     status = train_named(job, machine, overrides, environment)
     if status in (DONE, GATE_MISSED):
-        with unwinding_on_sigterm():
-            benchmark(resolved, find_directories(environment), Settings(), print_line)
+        benchmark(resolved, find_directories(environment), Settings(), print_line)
     return status
 
 
@@ -136,5 +135,4 @@ def benchmark_model(
     resolved, _ = resolve(job, machine, overrides, environment)
     quiet_libraries(None)
     settings = Settings(folders=folders, sets=sets, clips=max_samples, rounds=rounds, threads=threads)
-    with unwinding_on_sigterm():
-        benchmark(resolved, find_directories(environment), settings, print_line)
+    benchmark(resolved, find_directories(environment), settings, print_line)

@@ -27,7 +27,9 @@ from whisper_train.benchmark_model.table import make_table
 from whisper_train.benchmark_model.turn import Spec
 from whisper_train.benchmark_model.verdict import LIMIT, conclude
 from whisper_train.errors import RunFailed, UserError
+from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.export.clips import ClipSet, choose_sets
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.paths import Directories, make_directory, write_json, write_text, written_whole
@@ -65,7 +67,7 @@ def benchmark(job: Job, directories: Directories, settings: Settings, say: Calla
     make_directory(directories.cache, named_by="CACHE_DIR")
     place = make_directory(folder.path, named_by="MODEL_DIR") / FOLDER
     place.mkdir(exist_ok=True)
-    with locked(folder.path / LAUNCHER_LOCK):
+    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), cache_in_use(directories.cache):
         candidates, failed = given_candidates(settings.folders), dict[str, str]()
         if not candidates:
             candidates = list_candidates(job, directories)
