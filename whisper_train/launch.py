@@ -111,7 +111,7 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         return ended
     if stopping():
         return STOPPED
-    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    newest = find_newest(plan.folder.checkpoints)
     raise RunFailed(
         f"a rank failed (torchrun ended with status {status}); its own message is above; started again, on every host"
         f" where there are several, the job {f'goes on from {newest.name}' if newest else 'begins anew'}"

@@ -20,7 +20,7 @@ from whisper_train.model_parts import check_parts
 from whisper_train.paths import Directories, find_config_dir, read_json, unseen_hint
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder, start
-from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
+from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_good
 
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
 
@@ -78,7 +78,7 @@ def prepare(
     )
     note_replay(job, folder, directories.cache, say)
     digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
-    checkpoint = find_newest(folder.checkpoints, say)
+    checkpoint = find_good(folder.checkpoints, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
         deepspeed = make_resumable(checkpoint, layout, deepspeed, say)

@@ -14,7 +14,7 @@ from whisper_train.plan import RunPlan
 from whisper_train.prepare import make_resumable
 from whisper_train.resident import free_memory
 from whisper_train.run_folder import RunFolder
-from whisper_train.training.checkpoints import find_newest, step_of
+from whisper_train.training.checkpoints import find_good, step_of
 
 
 def launch_until_it_fits(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
@@ -43,7 +43,7 @@ def halved(plan: RunPlan, step: int, say: Callable[[str], None]) -> RunPlan:
         raise RunFailed(f"step {step:,} does not fit into memory with one clip at a time; {what_helps(plan)}")
     smaller = with_device_batch(layout, layout.per_device // 2)
     plan.folder.update(device_batch={"clips": smaller.per_device, "holds_for": setting(plan.job, layout.ranks)})
-    newest = find_newest(plan.folder.checkpoints, say)
+    newest = find_good(plan.folder.checkpoints, say)
     begun = step_of(newest) if newest else 0
     steps = f"steps {begun + 1:,} to {step - 1:,}" if step - 2 > begun else f"step {step - 1:,}"
     lost = f", trains {steps} again" if step - 1 > begun else ""

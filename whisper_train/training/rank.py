@@ -76,7 +76,7 @@ def is_lost_rank(error: RuntimeError) -> bool:
 
 
 def lost_rank_message(plan: RunPlan, error: RuntimeError) -> str:
-    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    newest = find_newest(plan.folder.checkpoints)
     after = f"it goes on from {newest.name}" if newest else "it begins anew, since it had saved no checkpoint yet"
     cause = str(error).partition("\n")[0]
     return (
