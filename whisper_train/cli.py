@@ -11,8 +11,8 @@ from whisper_train import __version__
 from whisper_train.cli_export import convert, transcribe
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import DONE, WRONG_INPUT, UserError
-from whisper_train.exits import exits
-from whisper_train.options import job_options
+from whisper_train.exits import exits, stopping_after
+from whisper_train.options import job_options, stop_option
 from whisper_train.paths import find_directories, read_environment
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
 @main.command()
 @click.argument("job", required=False)
 @job_options
+@stop_option
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
 @click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
@@ -58,6 +59,7 @@ def train(
     job: str | None,
     machine: str | None,
     overrides: tuple[str, ...],
+    stop_after: str | None,
     detach: bool,
     config: Path | None,
     **flags: Any,
@@ -71,22 +73,25 @@ def train(
             raise UserError("train: --detach: is for jobs; with --config use nohup")
         from whisper_train.flat import train_flat
 
-        return train_flat(config, flags, machine, overrides, environment)
+        with stopping_after(stop_after):
+            return train_flat(config, flags, machine, overrides, environment)
     if given := [name for name, value in flags.items() if value is not None]:
         raise UserError(f"train: --{given[0].replace('_', '-')} goes with --config; for a job use --set")
     from whisper_train.runner import resolve, train_named
 
     if detach:
         return leave_to_itself(resolve(str(job), machine, overrides, environment)[0], environment)
-    return train_named(str(job), machine, overrides, environment)
+    with stopping_after(stop_after):
+        return train_named(str(job), machine, overrides, environment)
 
 
 @main.command()
 @click.argument("job")
 @job_options
+@stop_option
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @exits
-def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
+def qat(job: str, machine: str | None, overrides: tuple[str, ...], stop_after: str | None, detach: bool) -> int:
     """Train JOB for integers, after the jobs it is based on, and evaluate it so; run it again to resume."""
     from whisper_train.runner import resolve, train_named
 
@@ -99,18 +104,26 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool)
         )
     if detach:
         return leave_to_itself(resolved, environment)
-    return train_named(job, machine, overrides, environment)
+    with stopping_after(stop_after):
+        return train_named(job, machine, overrides, environment)
 
 
 @main.command()
 @click.argument("job")
 @job_options
+@stop_option
 @click.option("--beside", metavar="JOB", help="another chain, run too and put beside this one in the table")
 @click.option("--plan", "only_plan", is_flag=True, help="show what there is and what would run, and run nothing")
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @exits
 def chain(
-    job: str, machine: str | None, overrides: tuple[str, ...], beside: str | None, only_plan: bool, detach: bool
+    job: str,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    stop_after: str | None,
+    beside: str | None,
+    only_plan: bool,
+    detach: bool,
 ) -> int:
     """Run JOB after the jobs it builds on, as far as they are missing or stale; each stage is measured on every set."""
     from whisper_train.chains.run import run_chain
@@ -119,7 +132,8 @@ def chain(
     environment = read_environment()
     if detach:
         return leave_to_itself(resolve(job, machine, overrides, environment)[0], environment)
-    return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
+    with stopping_after(stop_after):
+        return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
 
 
 @main.command()

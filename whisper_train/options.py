@@ -23,3 +23,7 @@ job_options = options(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="training.learning_rate=1e-5; repeatable"
     ),
 )
+
+stop_option = click.option(
+    "--stop-after", metavar="TIME", help="save and leave with status 143 after so long: 5h, 90m; run again to go on"
+)

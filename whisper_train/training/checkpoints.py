@@ -30,10 +30,11 @@ def finish_checkpoint(written: Path, final: Path, facts: dict[str, Any]) -> None
     write_manifest(written, facts, files)
     for folder in {path.parent for path in files}:
         sync(folder)
-    if final.exists():
-        shutil.rmtree(final)  # the same step of this run, written before: incomplete, or without its evaluation
+    if final.exists():  # the same step of this run, written before: incomplete, or without its evaluation
+        os.replace(final, written.with_name(f"replaced-{final.name}"))
     os.replace(written, final)
     sync(final.parent)
+    shutil.rmtree(written.parent)
 
 
 def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -> None:

@@ -19,9 +19,9 @@ from whisper_train.quantization.saved import describe, round_weights
 from whisper_train.resident import free_memory, return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.training.build import build_trainer
-from whisper_train.training.callbacks import StopRequest
 from whisper_train.training.checkpoints import find_damage, find_good
 from whisper_train.training.last_step import train_steps
+from whisper_train.training.signals import StopRequest
 
 
 def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> str:
@@ -58,8 +58,9 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next
     step = trainer.state.global_step
-    if stop.stopped and step < trainer.state.max_steps:
-        say(f"stopped: saved checkpoint-{step}; the same command goes on from there")
+    if trainer.owes_evaluation or (stop.stopped and step < trainer.state.max_steps):
+        took = f" {time.monotonic() - request.since:.1f} s after it was asked to" if request.since else ""
+        say(f"stopped: saved checkpoint-{step}{took}; the same command goes on from there")
         return STOPPED, {}
     best = trainer.state.best_global_step if trainer.keep_best else None
     return TRAINED, {"steps": step, "best_step": best, "best_metric": trainer.state.best_metric}
