@@ -1,6 +1,8 @@
 """What a run does when something goes wrong that it could go on from: loss, disk, workers, and requests to leave."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -9,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.conftest import MakeJob, RunCli
-from whisper_train.errors import UserError
-from whisper_train.exits import parse_duration
+from whisper_train.errors import Stopped, UserError
+from whisper_train.exits import parse_duration, unwinding_on_sigterm
 from whisper_train.sudden_ends import BadLoss, LostWorker, clear_words, leave_word, read_word
 from whisper_train.training.checkpoints import find_damage
 from whisper_train.training.loss_watch import check_explosion, check_finite
@@ -238,10 +239,6 @@ def test_a_run_asked_to_leave_while_it_waits_for_room_leaves(
 # Processes that read the data.
 
 
-def workers_of(process: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(process).children() if child.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "words"),
@@ -258,8 +255,8 @@ def test_a_worker_that_dies_or_hangs_ends_the_run_with_the_cause_and_the_run_goe
     words: str,
 ) -> None:
     def harm(trainer: Any) -> None:
-        for worker in workers_of(os.getpid()):
-            worker.send_signal(number)
+        for worker in multiprocessing.active_children():
+            os.kill(int(worker.pid or 0), number)
 
     at_step(3, harm)
     started = time.monotonic()
@@ -268,31 +265,44 @@ def test_a_worker_that_dies_or_hangs_ends_the_run_with_the_cause_and_the_run_goe
     assert words in result.output
     assert "the same command goes on from the newest checkpoint" in result.output
     assert time.monotonic() - started < 300
-    assert workers_of(os.getpid()) == []
+    assert multiprocessing.active_children() == []
     assert "checkpoint-2" in checkpoints()
 
 
 # Requests to leave.
 
 
+def test_a_signal_is_not_taken_for_a_fault_of_a_library() -> None:
+    """Libraries try imports and readers within `except Exception`: a request to leave must pass through there."""
+
+    def swallow() -> None:
+        with contextlib.suppress(Exception):  # as transformers does around an import
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(Stopped), unwinding_on_sigterm():
+        swallow()
+
+
 @pytest.mark.slow
 def test_a_run_that_is_over_its_time_saves_leaves_with_143_and_goes_on(
     write_faulty: Callable[..., Path], run_cli: RunCli, at_step: Callable[..., None]
 ) -> None:
-    """The clock runs out within step 3, however slow the machine is: the timer is waited for there."""
-    asked: list[float] = []
+    """The clock runs out within step 3, or on a very slow machine before: the timer is waited for there."""
+    waited: list[float] = []
 
     def wait(trainer: Any) -> None:
-        asked.append(time.monotonic())
-        while not trainer.stop.request.asked:
+        while not waited and not trainer.stop.request.asked:
             time.sleep(0.01)
+        waited.append(time.monotonic())
 
     at_step(3, wait)
     result = run_cli("train", write_faulty(), "--stop-after", "20s")
     assert result.exit_code == 143, result.output
-    if asked:
+    if waited:
         assert "stopped: saved checkpoint-3 " in result.output
         assert "s after it was asked to; the same command goes on from there" in result.output
+    waited.append(0.0)
     assert run_cli("train", write_faulty()).exit_code == 0
 
 

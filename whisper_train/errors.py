@@ -23,5 +23,8 @@ class SuddenEnd(RunFailed):
         self.step = step
 
 
-class Stopped(Exception):
-    """A signal asked the program to leave and everything worth keeping is saved; exit status 143."""
+class Stopped(BaseException):
+    """A signal asked the program to leave and everything worth keeping is saved; exit status 143.
+
+    No Exception: it is raised wherever a signal comes, and libraries swallow those while they are imported.
+    """

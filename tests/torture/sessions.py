@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE = 240.0  # seconds for anything to happen; a run that hangs longer has failed
+PATIENCE = 900.0  # seconds for anything to happen, on a crowded machine too; a run that takes longer hangs
 RANK_MODULE = "whisper_train.training.rank"
 
 
@@ -63,7 +63,8 @@ class Session:
     def workers(self) -> list[psutil.Process]:
         """The processes that read its data."""
         owners = self.ranks() or [psutil.Process(self.pid)]
-        return [child for owner in owners for child in children(owner)]
+        found = [child for owner in owners for child in children(owner)]
+        return [child for child in found if "resource_tracker" not in " ".join(cmdline(child))]
 
     def descendants(self) -> list[psutil.Process]:
         try:

@@ -220,8 +220,10 @@ def prepare(job: Path, base: Path, models: Path, *, fork: bool) -> None:
     clip.write_bytes(b"no audio any more" + whole[17:40])
 
 
-def torture(folder: Path, *, cycles: int, seed: int, two_ranks: bool, say: Callable[[str], None]) -> Torture:
-    """Runs `cycles` broken sessions and one to the end; raises AssertionError where anything of it is lost or wrong."""
+def torture(
+    folder: Path, *, cycles: int, minutes: int, seed: int, two_ranks: bool, say: Callable[[str], None]
+) -> Torture:
+    """Runs at most `cycles` broken sessions and one to the end; raises AssertionError where anything of it is lost or wrong."""
     steps = 3 * cycles + 10
     job = write_job(folder, steps=steps, two_ranks=two_ranks)
     whole = (folder / "clips" / "7.wav").read_bytes()
@@ -247,7 +249,11 @@ def torture(folder: Path, *, cycles: int, seed: int, two_ranks: bool, say: Calla
         )
         prepare(job, broken, run.models, fork=not two_ranks)
         names = run.draw.sample(sorted(run.faults()), len(run.faults()))
+        begun = time.monotonic()
         for number in range(cycles):  # each of them at least once, where there are enough cycles
+            if time.monotonic() - begun > 60 * minutes:
+                say(f"{minutes} minutes are over: no more cycles")
+                break
             fault = names[number] if number < len(names) else run.draw.choice(names)
             began, before = time.monotonic(), find_newest(run.checkpoints)
             run.cycle(fault)
@@ -282,6 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=int, default=40, help="after so many no session is broken any more")
     parser.add_argument("--one-rank", action="store_true", help="sessions of one process: ten times as fast")
     given = parser.parse_args()
     began = time.monotonic()
@@ -289,6 +296,7 @@ def main() -> None:
         run = torture(
             Path(folder),
             cycles=given.cycles,
+            minutes=given.minutes,
             seed=given.seed,
             two_ranks=not given.one_rank,
             say=lambda line: print(line, flush=True),
