@@ -223,48 +223,45 @@ def prepare(job: Path, base: Path, models: Path, *, fork: bool) -> None:
 def torture(
     folder: Path, *, cycles: int, minutes: int, seed: int, two_ranks: bool, say: Callable[[str], None]
 ) -> Torture:
-    """Runs at most `cycles` broken sessions and one to the end; raises AssertionError where anything of it is lost or wrong."""
-    steps = 3 * cycles + 10
-    job = write_job(folder, steps=steps, two_ranks=two_ranks)
+    """Breaks up to `cycles` sessions and lets one end; raises AssertionError where anything is lost or wrong."""
+    job, fork = write_job(folder, steps=3 * cycles + 10, two_ranks=two_ranks), not two_ranks
     whole = (folder / "clips" / "7.wav").read_bytes()
     import_all()
-    unbroken = folder / "unbroken"
+    unbroken, broken = folder / "unbroken", folder / "broken"
     unbroken.mkdir()
-    prepare(job, unbroken, unbroken / "models", fork=not two_ranks)
-    session = start(job, unbroken, unbroken / "models", fork=not two_ranks)
+    prepare(job, unbroken, unbroken / "models", fork=fork)
+    session = start(job, unbroken, unbroken / "models", fork=fork)
     assert session.wait() == 0, session.told()
     (folder / "clips" / "7.wav").write_bytes(whole)
-    broken = folder / "broken"
     broken.mkdir()
     with small_disk(broken / "models", SMALL_DISK) as disk:
         if disk is None:
             say("a full disk: left out, since this user cannot mount a small file system")
-        run = Torture(
-            job=job,
-            base=broken,
-            models=broken / "models",
-            draw=random.Random(seed),
-            two_ranks=two_ranks,
-            disk=disk is not None,
-        )
-        prepare(job, broken, run.models, fork=not two_ranks)
-        names = run.draw.sample(sorted(run.faults()), len(run.faults()))
-        begun = time.monotonic()
-        for number in range(cycles):  # each of them at least once, where there are enough cycles
-            if time.monotonic() - begun > 60 * minutes:
-                say(f"{minutes} minutes are over: no more cycles")
-                break
-            fault = names[number] if number < len(names) else run.draw.choice(names)
-            began, before = time.monotonic(), find_newest(run.checkpoints)
-            run.cycle(fault)
-            after = find_newest(run.checkpoints)
-            told = f"{before.name if before else 'nothing'} -> {after.name if after else 'nothing'}"
-            say(f"cycle {number + 1}/{cycles}: {fault}: {told}, {time.monotonic() - began:.0f} s")
-        last = start(job, broken, run.models, fork=not two_ranks)
+        draw, models = random.Random(seed), broken / "models"
+        run = Torture(job=job, base=broken, models=models, draw=draw, two_ranks=two_ranks, disk=disk is not None)
+        prepare(job, broken, models, fork=fork)
+        break_often(run, cycles, minutes, say)
+        last = start(job, broken, models, fork=fork)
         assert last.wait() == 0, last.told()
         wait_until(lambda: not left_running(last, broken), "still running after the end")
         compare(unbroken / "models" / job.stem, run)
     return run
+
+
+def break_often(run: Torture, cycles: int, minutes: int, say: Callable[[str], None]) -> None:
+    """Each fault at least once, where there are enough cycles, in an order drawn by chance."""
+    names = run.draw.sample(sorted(run.faults()), len(run.faults()))
+    begun = time.monotonic()
+    for number in range(cycles):
+        if time.monotonic() - begun > 60 * minutes:
+            say(f"{minutes} minutes are over: no more cycles")
+            return
+        fault = names[number] if number < len(names) else run.draw.choice(names)
+        began, before = time.monotonic(), find_newest(run.checkpoints)
+        run.cycle(fault)
+        after = find_newest(run.checkpoints)
+        told = f"{before.name if before else 'nothing'} -> {after.name if after else 'nothing'}"
+        say(f"cycle {number + 1}/{cycles}: {fault}: {told}, {time.monotonic() - began:.0f} s")
 
 
 def compare(unbroken: Path, run: Torture) -> None:
