@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test benchmark lint lock
+.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test torture benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -119,6 +119,9 @@ dev:
 
 test: dev ## run the tests
 	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+torture: dev ## break 50 sessions of a small job, each in another way, and compare its end with an unbroken run: [ARGS='--cycles 10 --seed 2']
+	@.venv/bin/python -m tests.torture.torture $(ARGS)
 
 benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
 	@.venv/bin/python -m benchmarks.training $(ARGS)

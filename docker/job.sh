@@ -39,6 +39,10 @@ visible_folders() {
     [ -d "$folder" ] || fail "$folder: no such folder; DATA_DIR and CONFIG_DIR in .env name folders that jobs read"
     volume "$folder"
   done
+  if [ -n "${MIRROR_DIR:-}" ]; then
+    [ -d "$MIRROR_DIR" ] || fail "MIRROR_DIR: $MIRROR_DIR: no such folder; mount it, or leave it empty in .env"
+    printf -- '--volume=%s:%s\n' "$(absolute "$MIRROR_DIR")" "$(absolute "$MIRROR_DIR")"
+  fi
   for folder in "${CONFIG_DIR:-jobs}/$job.yaml" "${CONFIG_DIR:-jobs}/$job"; do
     if [ -f "$folder" ]; then return; fi
   done

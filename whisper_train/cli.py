@@ -11,8 +11,8 @@ from whisper_train.cli_export import benchmark_model, convert, qat, transcribe
 from whisper_train.cli_housekeeping import clean_cache
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import WRONG_INPUT, UserError
-from whisper_train.exits import exits
-from whisper_train.options import job_options, leave_to_itself
+from whisper_train.exits import exits, stopping_after
+from whisper_train.options import job_options, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main() -> None:
 @main.command()
 @click.argument("job", required=False)
 @job_options
+@stop_option
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
 @click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
@@ -50,6 +51,7 @@ def train(
     job: str | None,
     machine: str | None,
     overrides: tuple[str, ...],
+    stop_after: str | None,
     detach: bool,
     config: Path | None,
     **flags: Any,
@@ -63,25 +65,34 @@ def train(
             raise UserError("train: --detach: is for jobs; with --config use nohup")
         from whisper_train.flat import train_flat
 
-        return train_flat(config, flags, machine, overrides, environment)
+        with stopping_after(stop_after):
+            return train_flat(config, flags, machine, overrides, environment)
     if given := [name for name, value in flags.items() if value is not None]:
         raise UserError(f"train: --{given[0].replace('_', '-')} goes with --config; for a job use --set")
     from whisper_train.runner import resolve, train_named
 
     if detach:
         return leave_to_itself(resolve(str(job), machine, overrides, environment)[0], environment)
-    return train_named(str(job), machine, overrides, environment)
+    with stopping_after(stop_after):
+        return train_named(str(job), machine, overrides, environment)
 
 
 @main.command()
 @click.argument("job")
 @job_options
+@stop_option
 @click.option("--beside", metavar="JOB", help="another chain, run too and put beside this one in the table")
 @click.option("--plan", "only_plan", is_flag=True, help="show what there is and what would run, and run nothing")
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @exits
 def chain(
-    job: str, machine: str | None, overrides: tuple[str, ...], beside: str | None, only_plan: bool, detach: bool
+    job: str,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    stop_after: str | None,
+    beside: str | None,
+    only_plan: bool,
+    detach: bool,
 ) -> int:
     """Run JOB after the jobs it builds on, as far as they are missing or stale; each stage is measured on every set."""
     from whisper_train.chains.run import run_chain
@@ -90,7 +101,8 @@ def chain(
     environment = read_environment()
     if detach:
         return leave_to_itself(resolve(job, machine, overrides, environment)[0], environment)
-    return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
+    with stopping_after(stop_after):
+        return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
 
 
 @main.command()

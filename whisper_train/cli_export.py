@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from whisper_train.errors import DONE, GATE_MISSED, UserError
-from whisper_train.exits import exits
-from whisper_train.options import job_options, leave_to_itself
+from whisper_train.exits import exits, stopping_after
+from whisper_train.options import job_options, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
 from whisper_train.run_log import print_line
 
@@ -15,9 +15,10 @@ from whisper_train.run_log import print_line
 @click.command()
 @click.argument("job")
 @job_options
+@stop_option
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @exits
-def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
+def qat(job: str, machine: str | None, overrides: tuple[str, ...], stop_after: str | None, detach: bool) -> int:
     """Train JOB for integers, after the jobs it is based on, evaluate it so, convert it, and measure what came out.
 
     Run it again to resume.
@@ -35,7 +36,8 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool)
     check_packages("qat")  # before days of training
     if detach:
         return leave_to_itself(resolved, environment)
-    status = train_named(job, machine, overrides, environment)
+    with stopping_after(stop_after):
+        status = train_named(job, machine, overrides, environment)
     if status in (DONE, GATE_MISSED):
         benchmark(resolved, find_directories(environment), Settings(), print_line)
     return status

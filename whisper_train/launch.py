@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import psutil
 
 from whisper_train.children import end_with_parent
-from whisper_train.errors import RunFailed, Stopped, UserError
-from whisper_train.out_of_memory import OutOfMemory, clear_words, read_word
+from whisper_train.errors import RunFailed, Stopped, SuddenEnd, UserError
 from whisper_train.plan import RunPlan, write_plan
 from whisper_train.run_folder import STOPPED
+from whisper_train.sudden_ends import clear_words, read_word
 from whisper_train.training.checkpoints import find_newest
 
 RANK_MODULE = "whisper_train.training.rank"
@@ -52,7 +52,7 @@ def find_hosts(environment: Mapping[str, str]) -> Hosts:
 def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails.
 
-    It is an OutOfMemory where memory ran out; Stopped where the run was asked to leave at that moment.
+    It is an OutOfMemory where memory ran out, and so on; Stopped where the run was asked to leave at that moment.
 
     SIGTERM and SIGINT stop the run while it goes on, and mean again what they meant before when it is over.
     """
@@ -60,14 +60,14 @@ def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     try:
         if plan.layout.ranks > 1 or plan.deepspeed is not None:
             return launch_torchrun(plan, hosts)
-        from whisper_train.training.callbacks import StopRequest
         from whisper_train.training.run import run_rank
+        from whisper_train.training.signals import StopRequest
 
         request = StopRequest()
         request.install()
         try:
             return run_rank(plan, request, say)
-        except OutOfMemory:
+        except SuddenEnd:
             if request.asked:
                 raise Stopped from None
             raise
@@ -100,8 +100,8 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     )
     stopping = forward_signals(process)
     status = process.wait()
-    if ran_out := read_word(plan.folder.path):
-        raise Stopped if stopping() else ran_out
+    if sudden := read_word(plan.folder.path):
+        raise Stopped if stopping() else sudden
     if outcome.is_file():
         ended = outcome.read_text(encoding="utf-8").strip()
         if ended.startswith(REFUSED):
@@ -111,7 +111,7 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         return ended
     if stopping():
         return STOPPED
-    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    newest = find_newest(plan.folder.checkpoints)
     raise RunFailed(
         f"a rank failed (torchrun ended with status {status}); its own message is above; started again, on every host"
         f" where there are several, the job {f'goes on from {newest.name}' if newest else 'begins anew'}"

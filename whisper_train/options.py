@@ -30,6 +30,10 @@ job_options = options(
     ),
 )
 
+stop_option = click.option(
+    "--stop-after", metavar="TIME", help="save and leave with status 143 after so long: 5h, 90m; run again to go on"
+)
+
 
 def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
     """Starts this command line again in the background, without its --detach."""

@@ -24,6 +24,7 @@ class Directories:
     cache: Path
     models: Path
     logs: Path
+    mirror: Path | None = None  # where checkpoints are copied to
 
 
 def read_environment() -> dict[str, str]:
@@ -59,7 +60,8 @@ def find_directories(environment: Mapping[str, str]) -> Directories:
             ("logs", "LOG_DIR", "logs"),
         )
     }
-    return Directories(**places)
+    mirror = environment.get("MIRROR_DIR")
+    return Directories(**places, mirror=Path(mirror).expanduser().absolute() if mirror else None)
 
 
 def find_config_dir(environment: Mapping[str, str]) -> Path:

@@ -21,7 +21,7 @@ from whisper_train.paths import Directories, find_config_dir, read_json, unseen_
 from whisper_train.plan import RunPlan
 from whisper_train.planning.room import check_room
 from whisper_train.run_folder import RunFolder, start
-from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
+from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_good
 
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
 
@@ -81,7 +81,7 @@ def prepare(
     )
     note_replay(job, folder, directories.cache, say)
     digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
-    checkpoint = find_newest(folder.checkpoints, say)
+    checkpoint = find_good(folder.checkpoints, say)
     check_training_room(job, folder, base, processor, config, layout, directories, say)
     if checkpoint is not None:
         check_same_data(folder, digests)

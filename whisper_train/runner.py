@@ -32,11 +32,13 @@ from whisper_train.run_folder import (
     DONE,
     FAILED,
     GATE_MISSED,
+    LAUNCHER_LOCK,
     MAY_CHANGE,
     STOPPED,
     TRAINED,
     TRAINING_LOG,
     RunFolder,
+    locked,
     opened,
     run_folder,
 )
@@ -116,6 +118,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
             " cause, and MACHINE=cpu runs on the processor"
         )
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
+    if directories.mirror and hosts.rank == 0:
+        fetch_from_mirror(folder, directories.mirror / job.name)
     before = folder.read()
     if before.get("status") in (DONE, GATE_MISSED) and not asks_for_more(job, folder):
         done = finish_again(job, folder, directories, environment) if hosts.rank == 0 else before["status"]
@@ -155,6 +159,15 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         publish(job, folder)
         print_line(f"{HEAR}\n  {next_command(job, folder, directories.cache, environment)}")
         return EXIT_STATUS[status]
+
+
+def fetch_from_mirror(folder: RunFolder, place: Path) -> None:
+    """Brings back what MIRROR_DIR has of a run and MODEL_DIR has lost."""
+    from whisper_train.mirror import fetch_lost
+
+    make_directory(folder.path, named_by="MODEL_DIR")
+    with locked(folder.path / LAUNCHER_LOCK):
+        fetch_lost(folder, place, print_line)
 
 
 def finish(

@@ -53,15 +53,15 @@ def settle_model(
 
 def find_tuned(folder: RunFolder) -> Path:
     """The checkpoint that the tuned model is made of; raises UserError when it is gone."""
-    from whisper_train.training.checkpoints import is_complete
+    from whisper_train.training.checkpoints import find_damage
 
     facts = folder.read()
     path = folder.checkpoints / str(facts["kept"])
-    if not is_complete(path):
+    if damage := find_damage(path):
         made = json.dumps((facts.get("averaging") or {}).get("asked"))
         raise UserError(
-            f"averaging: starts from {display(path)}, the tuned model, which is not there any more; put it back, or"
-            f" ask for what the run's model was made with: averaging: {made}"
+            f"averaging: starts from {display(path)}, the tuned model, which is damaged or gone ({damage}); put it"
+            f" back, or ask for what the run's model was made with: averaging: {made}"
         )
     return path
 

@@ -1,6 +1,8 @@
 """Puts a trainer together: model, data, order, arguments, callbacks."""
 
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
@@ -17,25 +19,34 @@ from whisper_train.evaluation.passages import AUGMENT_SEED
 from whisper_train.evaluation.transcribe import make_decoding
 from whisper_train.job_data import Source
 from whisper_train.labels import Labels
+from whisper_train.mirror import Mirror
 from whisper_train.model import is_multilingual, load_model, load_processor, prepare_for_training
+from whisper_train.paths import find_directories, read_json
 from whisper_train.plan import RunPlan
+from whisper_train.planning.disk import checkpoint_bytes
 from whisper_train.quantization.attach import check_attached
+from whisper_train.run_folder import rate_factor
 from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
+    MirrorCallback,
     OrderCallback,
+    OwedEvaluationCallback,
     ProgressCallback,
+    SmallerStepsCallback,
     StopCallback,
-    StopRequest,
     TensorBoardCallback,
     ThroughputCallback,
 )
+from whisper_train.training.checkpoints import MANIFEST
+from whisper_train.training.disk_room import DiskRoom
 from whisper_train.training.evaluate import measure
 from whisper_train.training.flops import StepFlops, count_passes
 from whisper_train.training.last_step import StepWatch
 from whisper_train.training.loss import is_deferred, make_loss
 from whisper_train.training.meter import Meter, Work
 from whisper_train.training.quantized import QuantizationCallback, Quantizing, make_teacher, quantize
+from whisper_train.training.signals import StopRequest
 from whisper_train.training.trainer import WhisperTrainer
 from whisper_train.training.window import count_positions, count_samples, see_positions
 
@@ -100,7 +111,21 @@ def build_trainer(
         window_positions=seen,
         teacher=teacher,
         quantization=quantizing.facts if quantizing else None,
+        stop=stop,
+        room=DiskRoom(
+            folder=plan.folder.checkpoints,
+            first=checkpoint_bytes(job, *count_parameters(model)),
+            stops=job.faults.full_disk == "stop",
+            request=request,
+            say=say,
+        ),
+        batch_timeout=job.faults.batch_timeout,
     )
+    if plan.checkpoint and read_json(plan.checkpoint / MANIFEST).get("owes_evaluation"):
+        trainer.add_callback(OwedEvaluationCallback(partial(trainer.evaluate_first, plan.checkpoint)))
+    mirror = find_directories(os.environ).mirror
+    if mirror and args.should_save:
+        trainer.add_callback(MirrorCallback(Mirror(plan.folder, mirror / job.name, say)))
     check_launch(trainer, plan)
     return trainer, stop, watch
 
@@ -120,6 +145,12 @@ def open_model(plan: RunPlan) -> tuple[Any, Any, Labels]:
     return processor, prepare_for_training(model, processor.tokenizer, job), labels
 
 
+def count_parameters(model: Any) -> tuple[int, int]:
+    """All of them, and those that are trained."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return total, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 def checkpoint_facts(plan: RunPlan) -> dict[str, Any]:
     """What a later session must know of a checkpoint before it goes on from it."""
     return {
@@ -127,6 +158,7 @@ def checkpoint_facts(plan: RunPlan) -> dict[str, Any]:
         "deepspeed": plan.deepspeed is not None,
         "global_batch": plan.layout.global_batch,
         "optim": plan.job.training.get("optim"),
+        "rate_factor": rate_factor(plan.folder),
     }
 
 
@@ -149,6 +181,8 @@ def other_callbacks(
     callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
     if quantizing:
         callbacks.append(QuantizationCallback(quantizing, say))
+    saved_with = read_json(plan.checkpoint / MANIFEST).get("rate_factor", 1.0) if plan.checkpoint else 1.0
+    callbacks.append(SmallerStepsCallback(rate_factor(plan.folder) / saved_with))
     callbacks.append(ThroughputCallback(meter, plan.folder))
     callbacks.append(EarlyStopCallback(args.metric_for_best_model, plan.job.training.get("early_stopping_patience")))
     if "tensorboard" in report_to(plan.job):
