@@ -21,6 +21,7 @@ SETTINGS: tuple[str, ...] = (
     "CACHE_DIR",
     "MODEL_DIR",
     "LOG_DIR",
+    "MIRROR_DIR",
     "CONFIG_DIR",
     "HF_TOKEN",
     "CUDA_VISIBLE_DEVICES",

@@ -1,6 +1,7 @@
 """What a run does when something goes wrong that it could go on from: loss, disk, workers, and requests to leave."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -14,11 +15,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeJob, RunCli
+from tests.test_checkpoints import make_checkpoint
 from whisper_train.errors import Stopped, UserError
 from whisper_train.exits import parse_duration, unwinding_on_sigterm
 from whisper_train.sudden_ends import BadLoss, LostWorker, clear_words, leave_word, read_word
 from whisper_train.training.checkpoints import find_damage
+from whisper_train.training.disk_room import SPARE, DiskRoom
 from whisper_train.training.loss_watch import check_explosion, check_finite
+from whisper_train.training.signals import StopRequest
 
 STEPS = {"global_batch_size": 2, "max_steps": 6, "save_steps": 2, "eval_strategy": "no", "logging_steps": 1}
 NO_BEST = {"save_strategy": "steps", "load_best_model_at_end": False}
@@ -196,8 +200,6 @@ def test_a_loss_that_stays_bad_ends_the_run_after_five_rollbacks(
 def test_a_full_disk_is_waited_for_or_left_with_everything_intact(
     write_faulty: Callable[..., Path], run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
-    from whisper_train.training.disk_room import DiskRoom
-
     whole = DiskRoom.free
     asked: list[int] = []
 
@@ -221,11 +223,39 @@ def test_a_full_disk_is_waited_for_or_left_with_everything_intact(
 
 
 @pytest.mark.slow
+def test_a_checkpoint_that_others_left_no_room_for_is_written_again(
+    write_faulty: Callable[..., Path], run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whisper_train.training.trainer import WhisperTrainer
+
+    whole, failed = WhisperTrainer.write_aside, []
+
+    def write_aside(self: Any, *args: Any) -> None:
+        whole(self, *args)
+        if not failed:
+            failed.append(self.state.global_step)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WhisperTrainer, "write_aside", write_aside)
+    monkeypatch.setattr(DiskRoom, "is_spent", lambda self: True)
+    result = run_cli("train", write_faulty())
+    assert result.exit_code == 0, result.output
+    assert "disk: it filled up while checkpoint-2 was being written; what was written of it is removed" in result.output
+    assert failed == [2]
+    assert find_damage(Path("models/tiny/checkpoints/checkpoint-6")) is None
+
+
+def test_room_is_that_of_the_largest_checkpoint_so_far(tmp_path: Path) -> None:
+    room = DiskRoom(folder=tmp_path, first=5_000, stops=False, request=StopRequest(), say=lambda line: None)
+    assert room.needed() == 5_000 + SPARE
+    make_checkpoint(tmp_path, 2)  # 3,060 bytes
+    assert room.needed() == pytest.approx(3_060 * 1.02 + SPARE, abs=1)
+
+
+@pytest.mark.slow
 def test_a_run_asked_to_leave_while_it_waits_for_room_leaves(
     write_faulty: Callable[..., Path], run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whisper_train.training.disk_room import DiskRoom
-
     def free(self: Any) -> int:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
         return 0
