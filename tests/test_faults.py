@@ -228,7 +228,8 @@ def test_a_checkpoint_that_others_left_no_room_for_is_written_again(
 ) -> None:
     from whisper_train.training.trainer import WhisperTrainer
 
-    whole, failed = WhisperTrainer.write_aside, []
+    whole = WhisperTrainer.write_aside
+    failed: list[int] = []
 
     def write_aside(self: Any, *args: Any) -> None:
         whole(self, *args)

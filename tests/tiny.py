@@ -15,6 +15,7 @@ import yaml
 
 TRAIN_CLIPS = 44  # no multiple of the batch: the last batch of an epoch is smaller
 STEPS_PER_EPOCH = 6  # of 8 clips
+PATIENCE = 900.0  # seconds for a run to come somewhere, on a crowded machine too
 
 SPEECH = {
     "sentences": ["{who} {does} {what}"],
@@ -138,7 +139,7 @@ def interrupt(
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE
     while not moment():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
@@ -148,5 +149,5 @@ def interrupt(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     return process.returncode, output

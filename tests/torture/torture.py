@@ -14,6 +14,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,21 @@ class Torture:
 
     def wait_for_steps(self, session: Session, count: int, *, also_writing: bool) -> None:
         """Until the session has taken so many steps, or, drawn by chance, writes a checkpoint; or has ended."""
-        begun = self.steps_told()
+        begun, left = self.steps_told(), self.unfinished()  # a session before may have been killed while it wrote
 
         def came() -> bool:
-            writes = also_writing and any((self.checkpoints / ".incomplete").glob("checkpoint-*"))
+            writes = also_writing and bool(self.unfinished() - left)
             return self.steps_told() >= begun + count or writes or session.status() is not None
 
         wait_until(came, f"no step came:\n{session.told()}")
+
+    def unfinished(self) -> set[tuple[str, int]]:
+        """Checkpoints that are being written, with the number that the file system gave each."""
+        found = set()
+        for path in (self.checkpoints / ".incomplete").glob("checkpoint-*"):
+            with suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_ino))
+        return found
 
     def steps_told(self) -> int:
         return len(re.findall(r"step \d+/", self.log.read_text())) if self.log.is_file() else 0
