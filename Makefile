@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
+.PHONY: help train qat eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test fuzz audit benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -114,6 +114,12 @@ dev:
 test: dev ## run the tests
 	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+fuzz: dev ## try random job files, manifests and recordings, an hour or less: [CASES=20000] [FUZZ_SEED=0]
+	@FUZZ_SEED=$(or $(FUZZ_SEED),0) .venv/bin/python -m tests.fuzzing $(or $(CASES),20000)
+
+audit: setup ## list the licences of what is installed, and look up known vulnerabilities of what is locked
+	@requirements/audit.sh
+
 benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
 	@.venv/bin/python -m benchmarks.training $(ARGS)
 
@@ -121,7 +127,7 @@ lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck --external-sources requirements/install.sh .ci/run docker/*.sh
+	.venv/bin/shellcheck --external-sources requirements/install.sh requirements/audit.sh .ci/run docker/*.sh
 	.venv/bin/hadolint docker/Dockerfile
 
 lock: ## resolve the locked requirement files anew (needs uv)
