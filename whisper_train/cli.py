@@ -14,6 +14,7 @@ from whisper_train.errors import DONE, WRONG_INPUT, UserError
 from whisper_train.exits import exits
 from whisper_train.options import job_options
 from whisper_train.paths import find_directories, read_environment
+from whisper_train.secret_values import keep_secrets
 
 if TYPE_CHECKING:
     from whisper_train.job import Job
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 def main() -> None:
     """From one job file to a proven, deployable Whisper model."""
+    keep_secrets()
     try:
         read_environment()  # before the commands' options, some of which have a variable
     except UserError as error:

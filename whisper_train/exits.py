@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
+from whisper_train.printable import printable
+from whisper_train.secret_values import without_secrets
 
 
 def exits(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -21,12 +23,12 @@ def exits(command: Callable[..., int | None]) -> Callable[..., None]:
         try:
             sys.exit(command(*args, **options) or 0)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(without_secrets(str(error)))}", err=True)
             sys.exit(WRONG_INPUT)
         except (Stopped, KeyboardInterrupt):
             sys.exit(STOPPED)
         except RunFailed as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(without_secrets(str(error)))}", err=True)
             sys.exit(FAILED)
 
     return wrapped

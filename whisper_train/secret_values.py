@@ -12,6 +12,7 @@ from types import TracebackType
 SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL|PRIVATE_?KEY|ACCESS_?KEY|_PASS$|_PWD$|_AUTH$", re.IGNORECASE
 )
+WHERE_IT_LIES = re.compile(r"_(FILE|PATH|DIR)$", re.IGNORECASE)  # as AWS_WEB_IDENTITY_TOKEN_FILE
 SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")  # user:password@ of a proxy or a mirror
 BLOT = "***"
@@ -22,7 +23,7 @@ def secrets_of(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         value: name
         for name, value in environment.items()
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET and not os.path.isabs(value)
+        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET and not WHERE_IT_LIES.search(name)
     }
 
 
