@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -280,7 +280,8 @@ def try_manifest(watch: Watch, manifest: tuple[str, bytes]) -> str:
 
 
 def try_audio(watch: Watch, content: bytes) -> str:
-    with case(watch) as folder:
+    printed = io.StringIO()
+    with case(watch) as folder, redirect_stderr(printed):
         (folder / "a.wav").write_bytes(content)
         outcomes = set()
         for source in (folder / "a.wav", content):
@@ -294,6 +295,7 @@ def try_audio(watch: Watch, content: bytes) -> str:
             assert len(waveform)
             assert np.isfinite(waveform).all()
             outcomes.add("taken")
+        assert "Traceback" not in printed.getvalue(), printed.getvalue()
         return " and ".join(sorted(outcomes))
 
 

@@ -1,5 +1,6 @@
 """Recordings, transcripts and tables by strangers: a counted drop or one message, never a hang or all of the memory."""
 
+import io
 import json
 import os
 import struct
@@ -90,6 +91,15 @@ def usable(path: Path) -> bool:
         return len(decode(path)) > 0
     except ValueError as error:
         return str(error) == "holds no samples"
+
+
+def test_bytes_that_are_cut_off_print_no_traceback(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Audio out of Parquet comes as bytes: for an AIFF that is cut off soundfile printed one for each clip."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(1_600), 16_000, format="AIFF")
+    with pytest.raises(ValueError, match=r"cannot be decoded|holds no samples"):
+        decode(file.getvalue()[:44])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_samples_louder_than_any_sound_are_refused(place: Path) -> None:

@@ -1,6 +1,5 @@
 """Audio in: any file to 16 kHz mono, and the log-mel spectrogram that Whisper's encoder sees."""
 
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -48,16 +47,24 @@ def decode(source: Path | bytes, max_seconds: float | None = None) -> Waveform:
     return waveform
 
 
+def in_memory(content: bytes) -> int:
+    """A descriptor of a file that holds `content` and lies on no disk.
+
+    soundfile reads bytes by callbacks, each of which prints a traceback where a header leads to before the beginning.
+    """
+    descriptor = os.memfd_create("audio", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 @contextmanager
 def opened(source: Path | bytes) -> Iterator[Any]:
     """The SoundFile of a regular file or of its bytes; the format is told by what is in it, never by the name."""
     import soundfile
 
-    if isinstance(source, bytes):
-        with soundfile.SoundFile(io.BytesIO(source)) as file:
-            yield file
-        return
-    descriptor = open_regular(source)
+    descriptor = in_memory(source) if isinstance(source, bytes) else open_regular(source)
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:
             yield file
