@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test torture benchmark lint lock
+.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test torture fuzz audit benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -123,6 +123,12 @@ test: dev ## run the tests
 torture: dev ## break 50 sessions of a small job, each in another way, and compare its end with an unbroken run: [ARGS='--cycles 10 --seed 2']
 	@.venv/bin/python -m tests.torture.torture $(ARGS)
 
+fuzz: dev ## try random job files, manifests and recordings, an hour or less: [CASES=20000] [FUZZ_SEED=0]
+	@FUZZ_SEED=$(or $(FUZZ_SEED),0) .venv/bin/python -m tests.fuzzing $(or $(CASES),20000)
+
+audit: setup ## list the licences of what is installed, and look up known vulnerabilities of what is locked
+	@requirements/audit.sh
+
 benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
 	@.venv/bin/python -m benchmarks.training $(ARGS)
 
@@ -130,7 +136,7 @@ lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck --external-sources requirements/install.sh .ci/run docker/*.sh
+	.venv/bin/shellcheck --external-sources requirements/install.sh requirements/audit.sh .ci/run docker/*.sh
 	.venv/bin/hadolint docker/Dockerfile
 
 lock: ## resolve the locked requirement files anew (needs uv)

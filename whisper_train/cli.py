@@ -14,6 +14,7 @@ from whisper_train.errors import WRONG_INPUT, UserError
 from whisper_train.exits import exits, stopping_after
 from whisper_train.options import job_options, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
+from whisper_train.secret_values import keep_secrets
 
 if TYPE_CHECKING:
     pass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 def main() -> None:
     """From one job file to a proven, deployable Whisper model."""
+    keep_secrets()
     try:
         read_environment()  # before the commands' options, some of which have a variable
     except UserError as error:

@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from whisper_train.errors import FAILED, STOPPED, WRONG_INPUT, RunFailed, Stopped, UserError
+from whisper_train.printable import printable
+from whisper_train.secret_values import without_secrets
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 GOES_ON = "the same command goes on from where it was"
@@ -28,12 +30,12 @@ def exits(command: Callable[..., int | None]) -> Callable[..., None]:
         try:
             sys.exit(command(*args, **options) or 0)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(without_secrets(str(error)))}", err=True)
             sys.exit(WRONG_INPUT)
         except (Stopped, KeyboardInterrupt):
             sys.exit(STOPPED)
         except RunFailed as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(without_secrets(str(error)))}", err=True)
             sys.exit(FAILED)
         except OSError as error:
             if error.errno not in DISK_FULL:

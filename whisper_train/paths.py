@@ -1,8 +1,10 @@
 """Where things are: the directories that .env names, run folders, and files written whole or not at all."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +98,15 @@ def unseen_hint() -> str:
         return ""
     seen = f"this checkout and DATA_DIR ({os.environ.get('DATA_DIR') or 'not set'})"
     return f"; this container sees {seen}: files elsewhere need DATA_DIR=<their folder> in .env"
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor to read the file `path` with, fit as an `opener`; OSError for a pipe or device, which may hang."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", os.fspath(path))
+    return descriptor
 
 
 @contextmanager

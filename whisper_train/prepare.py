@@ -7,6 +7,7 @@ from typing import Any
 from whisper_train.augment.settings import check_noise
 from whisper_train.chains.inputs import learning_inputs
 from whisper_train.chains.lineage import find_ancestors
+from whisper_train.data.audit import text_problem
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
@@ -209,7 +210,8 @@ def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
 
     def texts() -> Iterable[str]:
         for position, source in enumerate(job.data.train):
-            yield from (clip.text for clip in read_source(source, position, language=job.language, cache=cache))
+            clips = read_source(source, position, language=job.language, cache=cache)
+            yield from (clip.text for clip in clips if text_problem(clip.text) is None)
 
     if not folder.new_base.is_dir():
         create_base(job.architecture, texts(), job.training.get("seed", 42), folder.new_base)

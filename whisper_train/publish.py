@@ -13,7 +13,7 @@ from whisper_train.averaging.state import check_settled
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.job import Job
-from whisper_train.job_file import SECRET_NAME, display
+from whisper_train.job_file import display
 from whisper_train.licenses import OTHER
 from whisper_train.model import QUANTIZATION_FILE, files_digest
 from whisper_train.paths import as_size, read_json
@@ -21,6 +21,7 @@ from whisper_train.plan import load_resolved
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
 from whisper_train.report.words import is_hub_id, without_folders
 from whisper_train.run_folder import DONE, FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
+from whisper_train.secret_values import secrets_of
 
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
@@ -50,7 +51,6 @@ STAYS = {
 }
 RESULTS = "evaluation/results.json"
 NOT_YET = "nothing was uploaded; --yes (YES=1) does it"
-SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 FOLDER_OF_MACHINE = re.compile(r"(?<![\w/:.<~-])(?:/[\w.@+-]+){2,}")
 
@@ -148,11 +148,7 @@ def checked_contents(folder: RunFolder) -> Contents:
 
 def check_secrets(root: Path, texts: Iterable[tuple[str, str]]) -> None:
     """Raises UserError where one of `texts`, which are of files in `root`, holds a secret."""
-    secrets = {
-        value: f"the value of {name}"
-        for name, value in os.environ.items()
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET
-    }
+    secrets = {value: f"the value of {name}" for value, name in secrets_of(os.environ).items()}
     for name, text in texts:
         found = next((what for value, what in secrets.items() if value in text), None)
         if found is None and HUB_TOKEN.search(text):

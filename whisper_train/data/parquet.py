@@ -41,7 +41,11 @@ def find_local_files(source: Source, split: str | None) -> list[str]:
     elif place.is_file():
         files = [place]
     else:
-        files = sorted(place.parent.glob(place.name))
+        try:
+            files = sorted(place.parent.glob(place.name))
+        except ValueError as error:
+            raise UserError(f"{source.label}: is no pattern of file names ({error})") from error
+    files = [path for path in files if path.is_file()]  # a pipe would be waited for
     if not files:
         raise UserError(f"{source.label}: no such Parquet file; check the source in the job")
     return [str(path) for path in files]

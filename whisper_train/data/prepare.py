@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
+from whisper_train.data.audit import OUTSIDE, DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
+from whisper_train.data.bounds import folders_of
 from whisper_train.data.clip import NO_SUCH_FILE, Clip
 from whisper_train.data.index import VERSION, Index, is_cached
 from whisper_train.data.parquet import find_local_files, hub_revision
@@ -162,6 +163,7 @@ def audit_sets(
                 index_path(folder, name),
                 columns=[source.audio_column for source in sources],
                 streamed=[source.streaming and name == "train" for source in sources],
+                folders=[folders_of(source) for source in sources],
                 limits=limits[name],
                 readers=readers,
                 cache=cache,
@@ -206,8 +208,8 @@ def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
 
 def all_are_missing(name: str, folder: Path) -> bool:
     """Whether clips were dropped from the set `name`, each because it has no file."""
-    lines = map(json.loads, (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
-    return {line.get("detail") for line in lines if line["set"] == name} == {NO_SUCH_FILE}
+    with (folder / "dropped.jsonl").open(encoding="utf-8") as lines:
+        return {line.get("detail") for line in map(json.loads, lines) if line["set"] == name} == {NO_SUCH_FILE}
 
 
 def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> str | None:
@@ -216,6 +218,8 @@ def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> s
     lost = counted["clips"] - counted["kept"]
     most = sorted(counted["dropped"].items(), key=lambda item: -item[1])[:SHOWN_REASONS]
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in most)
+    if OUTSIDE in counted["dropped"]:
+        reasons += "; DATA_DIR=<folder> in .env allows another one"
     if not counted["kept"]:
         return f"data.{name}: no usable clip among {counted['clips']:,} ({reasons}); see {folder / 'dropped.jsonl'}"
     if lost > limit * counted["clips"]:

@@ -12,6 +12,7 @@ from whisper_train.errors import RunFailed, Stopped, SuddenEnd, UserError
 from whisper_train.launch import FAILED, REFUSED
 from whisper_train.paths import write_text
 from whisper_train.plan import RunPlan, read_plan
+from whisper_train.rendezvous import join_ranks
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, TRAINING_LOG, locked
 from whisper_train.run_log import open_log, quiet_libraries
 from whisper_train.sudden_ends import leave_word
@@ -35,7 +36,7 @@ def main(plan_file: Path, outcome: Path) -> None:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else objects are gathered over card 0 on every rank
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    join_ranks("nccl" if cuda else "gloo", TIMEOUT)
     from whisper_train.training.run import run_rank
 
     plan = read_plan(plan_file)
