@@ -17,7 +17,7 @@ from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.recordings import CLIPS, Heard, recordings_for
 from whisper_train.export.source import Source, Trained, check_trained_for, find_place, load_source
-from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
+from whisper_train.export.verify import VERIFICATION, VERSION, verify_exact, verify_folder
 from whisper_train.job_file import display
 from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest, load_config
 from whisper_train.paths import Directories, as_size, file_digest, sync, write_json
@@ -92,7 +92,9 @@ def verify(
         facts["integers"] = count_integers(written, runtime.read(folder, written))
         counted = facts["integers"]
         say(f"integers: {counted['integers']:,} of {counted['tensors']} tensors equal the grid")
-    facts |= runtime.prove(source, written, form, folder, heard.clips, heard.language, say)
+        if exact := runtime.open_exact(source, written, folder):
+            what, traced = exact
+            facts |= verify_exact(what, traced, source.model, form, heard, say)
     opened = runtime.open(folder)
     if opened is None:
         say(f"{form.folder}: logits and tokens were not compared: {runtime.absent}")
