@@ -109,30 +109,18 @@ def kill_and_move(base: Path, name: str, before: int, after: int, **settings: An
     return run_when_free(job, base, "--set", f"machine.processes={after}")
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_frozen_parts_and_a_rate_a_layer_survive_a_kill_and_a_move(base: Path, before: int, after: int) -> None:
-    """Each layer has an optimizer group of its own, which ZeRO divides among the ranks."""
+    """Each layer has an optimizer group of its own, which ZeRO divides among the ranks.
+
+    ZeRO's own checkpoints load on no other number (DeepSpeed#5405, #7628).
+    """
     settings = {"model": {"layer_decay": 0.5, "freeze": ["encoder.conv", "decoder.embeddings"]}}
-    whole = base / "models" / "by-layer"
-    if not whole.is_dir():
+    if not (base / "models" / "by-layer").is_dir():
         run_here(write_job(base, "by-layer", machine=ZERO2, **settings), base)
     name = f"by-layer-{before}-{after}"
-    kill_and_move(base, name, before, after, **settings)
+    assert "converting checkpoint-" in kill_and_move(base, name, before, after, **settings)
     expected, found = losses(base, "by-layer"), losses(base, name)
-    assert found.keys() == expected.keys()
-    assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
-    if before == after:
-        ours = (base / "models" / name / "model.safetensors").read_bytes()
-        assert ours == (whole / "model.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_run_moves_to_another_number_of_ranks(base: Path, unbroken: Path, before: int, after: int) -> None:
-    """ZeRO's own checkpoints load on no other number (DeepSpeed#5405, #7628)."""
-    name = f"from-{before}-to-{after}"
-    output = kill_and_move(base, name, before, after)
-    assert "converting checkpoint-" in output
-    expected, found = losses(base, "unbroken"), losses(base, name)
     assert found.keys() == expected.keys()
     assert max(abs(found[step] - expected[step]) for step in expected) < 2e-3
 

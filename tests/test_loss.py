@@ -184,7 +184,8 @@ def test_loss_and_gradient_norm_are_those_of_one_rank_in_every_layout(
     """Stock transformers multiplies both by the accumulation steps and ranks (transformers#46068)."""
     curves = {}
     architecture = {} if vocabulary == "small" else {"processor": str(processor_dir)}
-    for number, (name, machine) in enumerate(LAYOUTS.items()):
+    layouts = dict(list(LAYOUTS.items())[: 2 if vocabulary == "small" else None])  # the loss of all logits, and ours
+    for number, (name, machine) in enumerate(layouts.items()):
         changes: dict[str, Any] = {"training": {"max_steps": 6, "eval_strategy": "no", "load_best_model_at_end": False}}
         changes |= {"architecture": architecture, "machine": {"threads": 1, **machine}}
         run_here(write_job(tmp_path, f"layout-{number}", **changes), tmp_path)

@@ -29,10 +29,10 @@ def test_spoken_digits_are_learned_to_5_percent_on_the_takes_left_out(speech: Pa
         model={"dropout": 0.1},
         training={
             "global_batch_size": 16,
-            "max_steps": 900,
+            "max_steps": 600,
             "lr_scheduler_type": "cosine",
-            "eval_steps": 300,
-            "save_steps": 300,
+            "eval_steps": 200,
+            "save_steps": 200,
             "logging_steps": 100,
         },
         machine={"per_device_train_batch_size": 16, "threads": None, "dataloader_num_workers": 1},
