@@ -136,15 +136,8 @@ lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck --external-sources requirements/install.sh requirements/audit.sh .ci/run docker/*.sh
+	.venv/bin/shellcheck --external-sources requirements/install.sh requirements/lock.sh requirements/audit.sh .ci/run docker/*.sh
 	.venv/bin/hadolint docker/Dockerfile
 
-lock: ## resolve the locked requirement files anew (needs uv)
-	@for kind in run:all eval:demo qat:all,qat dev:dev; do \
-	  file=requirements/$${kind%%:*}.txt; comment=$$(sed -n 1p $$file); extras=$${kind##*:}; \
-	  uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra $${extras//,/ --extra } \
-	    pyproject.toml --constraint requirements/torch.txt --constraint $$file $(ARGS) \
-	  | grep -vE '^(torch|triton|nvidia-|cuda-)' > $$file.new && { echo "$$comment"; cat $$file.new; } > $$file; rm $$file.new; done
-	@file=requirements/vast.txt; comment=$$(sed -n 1p $$file); \
-	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate requirements/vast.in \
-	  --constraint $$file $(ARGS) > $$file.new && { echo "$$comment"; cat $$file.new; } > $$file; rm $$file.new
+lock: ## resolve the locked requirement files anew (needs uv): [ARGS='--upgrade-package numpy']
+	@requirements/lock.sh $(ARGS)

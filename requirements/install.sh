@@ -52,9 +52,10 @@ else
     --requirement requirements/torch.txt
 fi
 # DeepSpeed compiles its operators when they are first used, not here.
-DS_BUILD_OPS=0 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "requirements/$kind.txt"
+DS_BUILD_OPS=0 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
+  --requirement "requirements/$kind.txt"
 if [ "$kind" != vast ] && command -v nvidia-smi >/dev/null 2>&1; then
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement requirements/gpu.txt
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements/gpu.txt
 fi
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --editable .
 echo "$sum" >"$stamp"
