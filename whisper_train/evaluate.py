@@ -14,6 +14,7 @@ from whisper_train.evaluation.transcription import FORMAT, copy_transcription, i
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job, LongFormSet
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET, Source
+from whisper_train.paths import Directories
 from whisper_train.run_folder import installed_versions
 
 
@@ -62,6 +63,11 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 
     # 3. score and judge
     job = request.job
+    if job.evaluation.travel:
+        from whisper_train.entities.speech import find_orders
+
+        directories = Directories(cache=request.cache, models=request.trained.parents[1], logs=request.folder)
+        find_orders(job, request.folder, [model.label for model in request.models], request.sets, directories)
     return write_results(
         request.folder,
         normalizer=job.evaluation.normalizer,

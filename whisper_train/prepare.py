@@ -11,6 +11,7 @@ from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
 from whisper_train.data.weights import count_replayed, describe_replayed
+from whisper_train.entities.speech import check_travel
 from whisper_train.errors import UserError
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
@@ -45,6 +46,7 @@ def prepare(
             + unseen_hint()
         )
     check_noise(job.data)
+    check_travel(job, directories)
     base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,46 +27,35 @@ from whisper_train.training.window import count_samples, whole_window
 LEAST_DROPPED = 20  # clips; fewer say nothing about a share
 
 
-class WhisperTrainer(Seq2SeqTrainer):
-    """Trains on batches of waveforms. Holds what transformers' trainer has no place for."""
+class JobTrainer(Seq2SeqTrainer):
+    """What every job's training has: its order, its measure, its checkpoints, its meter."""
 
     def __init__(
         self,
         *,
         processor: Any,
         order: ClipOrder,
-        measure: Callable[["WhisperTrainer"], dict[str, float]],
+        measure: Callable[[Any], dict[str, float]],
         keep_checkpoints: int | None,
         keep_best: bool,
         checkpoint_facts: dict[str, Any],
-        dropped_file: Path,
-        max_dropped_fraction: float,
-        layer_decay: float | None,
-        loss: Loss,
+        loss: Callable[..., torch.Tensor],
         meter: Meter,
-        window_positions: int | None,
-        teacher: Teacher | None = None,
         quantization: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(compute_loss_func=loss, **options)
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
-        self.processor = processor
+        self.processor = processor  # or a tokenizer: what is saved beside the weights
         self.order = order
         self.measure = measure
         self.keep_checkpoints = keep_checkpoints
         self.keep_best = keep_best
         self.checkpoint_facts = checkpoint_facts
-        self.dropped_file = dropped_file
-        self.max_dropped_fraction = max_dropped_fraction
-        self.layer_decay = layer_decay
-        self.dropped = self.heard = 0  # clips of this session and rank
+        self.heard = 0  # clips of this session and rank
         self.meter = meter
-        self.window_positions = window_positions  # that the encoder sees in training; None: all
-        self.teacher = teacher
         self.quantization = quantization  # what quantization.json says of a checkpoint; None: there is none
-        self.log_mel = LogMel(processor.feature_extractor, self.args.device)
         self.writing_checkpoint = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ClipOrder:
@@ -85,58 +75,8 @@ class WhisperTrainer(Seq2SeqTrainer):
             self.meter.count(batch["counts"])
         return batches, items
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
-        inputs = dict(inputs)
-        del inputs["counts"]
-        self.note_dropped(inputs.pop("dropped", []))
-        device = self.args.device
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-        samples, waveforms = inputs.pop("samples"), inputs.pop("waveforms")
-        hop_length = self.processor.feature_extractor.hop_length
-        short = self.model.training and self.window_positions
-        features = self.log_mel(waveforms, count_samples(short, hop_length) if short else None)
-        prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": features})
-        if self.model.training and getattr(self.model.config, "apply_spec_augment", False):
-            frames = prepared["input_features"].shape[-1]
-            heard = torch.div(samples - 1, hop_length, rounding_mode="floor") + 1
-            prepared["attention_mask"] = (torch.arange(frames, device=device) < heard[:, None]).long()
-        return prepared
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
-        """Transformers' own, after the teacher, if there is one, has heard the batch."""
-        if self.teacher is not None:
-            self.teacher.hear(inputs)
-        return super().compute_loss(model, inputs, *args, **options)
-
-    def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
-        """Names the clips that could not be read during training; their batch is that much smaller."""
-        self.dropped += len(dropped)
-        if dropped:
-            with self.dropped_file.open("a", encoding="utf-8") as file:
-                for clip, reason in dropped:
-                    line = {"step": self.state.global_step, "clip": clip, "reason": reason}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    def check_dropped(self, clips: int, dropped: int) -> None:
-        """Raises RunFailed when too many clips turn out unreadable: a lost mount must not end as a trained model."""
-        if dropped > max(self.max_dropped_fraction * clips, LEAST_DROPPED):
-            raise RunFailed(
-                f"{dropped:,} of {clips:,} clips could not be read during training, more than data.max_dropped_fraction"
-                f" ({self.max_dropped_fraction:g}) allows; {self.dropped_file} names them; when the data is back, the"
-                " same command goes on from the newest checkpoint"
-            )
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """Transformers' optimizer, with a learning rate a layer where the job asks for it."""
-        new = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        if new and self.layer_decay is not None:
-            split_by_layer(optimizer, model or self.model, self.layer_decay)
-        return optimizer
-
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Transformers would estimate them from token ids, which a batch of waveforms has not."""
+        """Transformers would estimate them from token ids, which a batch of waveforms has not; the meter counts."""
         return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -144,19 +84,24 @@ class WhisperTrainer(Seq2SeqTrainer):
         if "loss" in logs:
             self.settle()
             logs.update(self.meter.report())
-            mine = torch.tensor([self.heard, self.dropped], device=self.args.device)
-            heard, dropped = self.accelerator.reduce(mine).tolist()
-            self.check_dropped(heard + dropped, dropped)
+            self.check_data()
         super().log(logs, start_time)
+
+    def check_data(self) -> None:
+        """Raises RunFailed where too much of the data turns out unusable; every rank calls it."""
+
+    def seeing_all(self) -> AbstractContextManager[None]:
+        """Within the block the model sees as much as it will when it is used."""
+        return nullcontext()
 
     def settle(self) -> None:
         self.meter.settle(self.accelerator.reduce, self.args.world_size, self.args.device)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """Transcribes the first eval set by generation; reports eval_wer, eval_cer and eval_loss."""
+        """Measures the model on the first eval set; reports eval_ and the name of each measure."""
         was_training = self.model.training
         self.model.eval()
-        with self.meter.paused(), whole_window(self.model, self.window_positions):
+        with self.meter.paused(), self.seeing_all():
             metrics = {f"eval_{name}": value for name, value in self.measure(self).items()}
         self.model.train(was_training)
         self.log(dict(metrics))
@@ -202,3 +147,85 @@ class WhisperTrainer(Seq2SeqTrainer):
             best = self.state.best_global_step if self.keep_best else None
             remove_old(folder, keep=self.keep_checkpoints, best_step=best)
         self.accelerator.wait_for_everyone()
+
+
+class WhisperTrainer(JobTrainer):
+    """Trains on batches of waveforms. Holds what transformers' trainer has no place for."""
+
+    def __init__(
+        self,
+        *,
+        dropped_file: Path,
+        max_dropped_fraction: float,
+        layer_decay: float | None,
+        loss: Loss,
+        window_positions: int | None,
+        teacher: Teacher | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(loss=loss, **options)
+        self.dropped_file = dropped_file
+        self.max_dropped_fraction = max_dropped_fraction
+        self.layer_decay = layer_decay
+        self.dropped = 0  # clips of this session and rank
+        self.window_positions = window_positions  # that the encoder sees in training; None: all
+        self.teacher = teacher
+        self.log_mel = LogMel(self.processor.feature_extractor, self.args.device)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
+        inputs = dict(inputs)
+        del inputs["counts"]
+        self.note_dropped(inputs.pop("dropped", []))
+        device = self.args.device
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        samples, waveforms = inputs.pop("samples"), inputs.pop("waveforms")
+        hop_length = self.processor.feature_extractor.hop_length
+        short = self.model.training and self.window_positions
+        features = self.log_mel(waveforms, count_samples(short, hop_length) if short else None)
+        prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": features})
+        if self.model.training and getattr(self.model.config, "apply_spec_augment", False):
+            frames = prepared["input_features"].shape[-1]
+            heard = torch.div(samples - 1, hop_length, rounding_mode="floor") + 1
+            prepared["attention_mask"] = (torch.arange(frames, device=device) < heard[:, None]).long()
+        return prepared
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Transformers' own, after the teacher, if there is one, has heard the batch."""
+        if self.teacher is not None:
+            self.teacher.hear(inputs)
+        return super().compute_loss(model, inputs, *args, **options)
+
+    def note_dropped(self, dropped: list[tuple[str, str]]) -> None:
+        """Names the clips that could not be read during training; their batch is that much smaller."""
+        self.dropped += len(dropped)
+        if dropped:
+            with self.dropped_file.open("a", encoding="utf-8") as file:
+                for clip, reason in dropped:
+                    line = {"step": self.state.global_step, "clip": clip, "reason": reason}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def check_data(self) -> None:
+        mine = torch.tensor([self.heard, self.dropped], device=self.args.device)
+        heard, dropped = self.accelerator.reduce(mine).tolist()
+        self.check_dropped(heard + dropped, dropped)
+
+    def check_dropped(self, clips: int, dropped: int) -> None:
+        """Raises RunFailed when too many clips turn out unreadable: a lost mount must not end as a trained model."""
+        if dropped > max(self.max_dropped_fraction * clips, LEAST_DROPPED):
+            raise RunFailed(
+                f"{dropped:,} of {clips:,} clips could not be read during training, more than data.max_dropped_fraction"
+                f" ({self.max_dropped_fraction:g}) allows; {self.dropped_file} names them; when the data is back, the"
+                " same command goes on from the newest checkpoint"
+            )
+
+    def seeing_all(self) -> AbstractContextManager[None]:
+        return whole_window(self.model, self.window_positions)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Transformers' optimizer, with a learning rate a layer where the job asks for it."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new and self.layer_decay is not None:
+            split_by_layer(optimizer, model or self.model, self.layer_decay)
+        return optimizer
