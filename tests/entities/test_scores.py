@@ -44,7 +44,8 @@ def test_what_is_neither_there_nor_found_has_no_score() -> None:
 
 def test_intervals_hold_the_rates_and_narrow_with_more_patterns() -> None:
     truth = [["B-DEPART", "O", "B-ARRIVEE"]] * 400
-    predicted = [["B-DEPART", "O", "O" if number % 10 == 0 else "B-ARRIVEE"] for number in range(400)]
+    wrong = {number for number in range(400) if number % 9 == 0 and number < 360}
+    predicted = [["B-DEPART", "O", "O" if number in wrong else "B-ARRIVEE"] for number in range(400)]
     counts = count_sentences(truth, predicted)
     wide = rates_with_intervals(counts, np.arange(400) // 20)
     narrow = rates_with_intervals(counts, np.arange(400))
@@ -61,6 +62,13 @@ def test_without_an_error_the_interval_still_leaves_room() -> None:
     found = rates_with_intervals(count_sentences([["B-VIA"]] * 50, [["B-VIA"]] * 50), np.arange(50))
     assert found["macro_f1_interval"][0] < 0.97
     assert found["macro_f1_interval"][1] == 1
+
+
+def test_without_anything_right_too() -> None:
+    found = rates_with_intervals(count_sentences([["B-VIA"]] * 50, [["O"]] * 50), np.arange(50))
+    low, high = found["sentence_accuracy_interval"]
+    assert (low, found["sentence_accuracy"]) == (0, 0)
+    assert 0.03 < high < 0.1
 
 
 def test_a_city_named_twice_must_be_found_twice() -> None:

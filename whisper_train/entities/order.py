@@ -115,7 +115,7 @@ def hear_orders(
             "recording": round(len(sound) / SAMPLE_RATE, 3),
             "transcription": round(spent, 3),
         }
-        found.append(Order(text, one.departure, one.arrival, one.via, str(path), one.times | times))
+        found.append(Order(text, one.departure, one.arrival, one.via, str(path), {**one.times, **times}))
     return found
 
 

@@ -103,8 +103,9 @@ def write_scores(logs: Path, job: Job, results: Mapping[str, Any], step: int) ->
                     writer.add_scalar(f"evaluation/{name}/f1_{entity}", found["f1"], step)
     name, first = next(iter(results["sets"].items()))
     scores = {"hparam/macro_f1": first["macro_f1"], "hparam/sentence_accuracy": first["sentence_accuracy"]}
+    settings = {**learning_settings(job, step), "set": name, "normalizer": "none"}
     with open_writer(logs, ".hparams") as writer:
-        for summary in hparams({**learning_settings(job, step), "set": name}, scores):  # type: ignore[no-untyped-call]
+        for summary in hparams(settings, scores):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)
         for tag, value in scores.items():
             if math.isfinite(value):

@@ -104,7 +104,10 @@ def rates_with_intervals(counts: Counts, groups: np.ndarray) -> dict[str, Any]:
 
 def of_errors(errors: np.ndarray, units: np.ndarray, groups: np.ndarray) -> Interval | None:
     """The interval of the share that is right, where `errors` of `units` are not."""
-    interval = rate_interval(np.asarray(errors, float), np.asarray(units, float), groups)
+    errors, units = np.asarray(errors, float), np.asarray(units, float)
+    if units.any() and np.allclose(errors, units):  # all wrong: as if a right one hid in as many as could have escaped
+        return rate_interval(np.zeros_like(units), units, groups)
+    interval = rate_interval(errors, units, groups)
     return interval and (max(0.0, 1 - interval[1]), min(1.0, 1 - interval[0]))
 
 
