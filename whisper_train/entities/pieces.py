@@ -90,8 +90,8 @@ def label_words(
     """A label for each word of `sentences`; words beyond `max_tokens` pieces get O."""
     was_training = model.training
     model.eval()
-    encoded = [encode(tokenizer, tokens, max_tokens) for tokens in sentences]
-    order = sorted(range(len(encoded)), key=lambda position: -len(encoded[position][0]))
+    encoded = {position: encode(tokenizer, tokens, max_tokens) for position, tokens in enumerate(sentences) if tokens}
+    order = sorted(encoded, key=lambda position: -len(encoded[position][0]))
     labelled = [["O"] * len(tokens) for tokens in sentences]
     collate = PieceCollator(tokenizer.pad_token_id)
     for start in range(0, len(order), batch_size):
