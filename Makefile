@@ -19,7 +19,7 @@ disk = $(if $(DISK),--disk $(DISK))
 id = $(if $(ID),--id $(ID))
 yes = $(if $(filter 1,$(YES)),--yes)
 
-.PHONY: help train qat eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard doctor images push pull setup dev test benchmark lint lock
+.PHONY: help train qat benchmark-model eval chain lineage leaderboard check plan hear publish jobs ps logs stop tensorboard clean-cache doctor images push pull setup dev test torture fuzz audit benchmark lint lock
 .PHONY: vast-setup vast-template vast-offers vast-launch vast-logs vast-fetch vast-destroy
 
 help: ## show this help
@@ -28,8 +28,11 @@ help: ## show this help
 train: ## train a job, or go on with it: EXP=demo [MACHINE=cpu] [GPUS=0,1] [DETACH=1] [RUN=docker|local] [ARGS='--set …']
 	@$(named)$(call where,docker/job.sh train "$(EXP)" $(machine) $(ARGS),$(local) train "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
 
-qat: ## train a job with quantization: as its runtime will compute, and evaluate it so: EXP=demo-qat-int4 [MACHINE=] [GPUS=0,1] [DETACH=1] [RUN=docker|local]
-	@$(named)$(call where,docker/job.sh qat "$(EXP)" $(machine) $(ARGS),$(local) qat "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+qat: ## train a job for integers, evaluate, convert, verify, and measure it beside the float model: EXP=demo-qat-int4 [MACHINE=] [GPUS=0,1] [DETACH=1] [RUN=docker|local]
+	@$(named)$(call where,docker/job.sh qat "$(EXP)" $(machine) $(ARGS),requirements/install.sh qat && $(local) qat "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
+
+benchmark-model: ## measure a job's model in every runtime and precision, and say which to ship: EXP=demo-qat-int4 [RUN=docker|local] [ARGS='--max-samples 50']
+	@$(named)$(call where,docker/job.sh benchmark-model "$(EXP)" $(machine) $(ARGS),requirements/install.sh qat && $(local) benchmark-model "$(EXP)" $(machine) $(ARGS))
 
 eval: ## measure a model on the job's sets, again or for the first time: EXP=demo [MACHINE=] [DETACH=1] [ARGS='--model … --max-samples 200']
 	@$(named)$(call where,docker/job.sh eval "$(EXP)" $(machine) $(ARGS),$(local) eval "$(EXP)" $(machine) $(if $(filter 1,$(DETACH)),--detach) $(ARGS))
@@ -52,8 +55,8 @@ plan: setup ## say what a job will take, in memory, disk, hours and money: EXP=g
 hear: setup ## write training clips before and after augmentation, and a page to listen to them: EXP=my-job
 	@$(named)$(local) hear "$(EXP)" $(machine) $(ARGS)
 
-publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [YES=1] [FORCE=1]
-	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
+publish: setup ## show what of a finished job would go to the hub, or upload it: EXP=demo [EXPORT=onnx-int8] [YES=1] [FORCE=1]
+	@$(named)$(local) publish "$(EXP)" $(machine) $(yes) $(if $(EXPORT),--export $(EXPORT)) $(if $(filter 1,$(FORCE)),--force) $(ARGS)
 
 jobs: ## list the jobs there are
 	@for job in jobs/*.yaml; do printf '  %-18s %s\n' "$$(basename "$$job" .yaml)" "$$(sed -n '1s/^# //p' "$$job")"; done
@@ -70,6 +73,9 @@ stop: ## stop a job after a checkpoint; make train goes on with it: EXP=demo
 tensorboard: ## show the curves of all jobs on http://127.0.0.1:6006
 	@$(call where,. docker/host.sh && find_settings && make_directories && exec docker compose up tensorboard,\
 	  . docker/host.sh && find_settings && exec .venv/bin/tensorboard --logdir "$$LOG_DIR" --host "$${TENSORBOARD_HOST:-127.0.0.1}" --port "$${TENSORBOARD_PORT:-6006}")
+
+clean-cache: setup ## show what of caches and old checkpoints can go, with sizes, and remove it once agreed to: [ALL=1] [YES=1]
+	@$(local) clean-cache $(if $(filter 1,$(ALL)),--all) $(yes) $(ARGS)
 
 doctor: ## look whether this machine can run jobs, and say what to mend
 	@docker/doctor.sh
@@ -114,6 +120,15 @@ dev:
 test: dev ## run the tests
 	@OMP_WAIT_POLICY=passive .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+torture: dev ## break 50 sessions of a small job, each in another way, and compare its end with an unbroken run: [ARGS='--cycles 10 --seed 2']
+	@.venv/bin/python -m tests.torture.torture $(ARGS)
+
+fuzz: dev ## try random job files, manifests and recordings, an hour or less: [CASES=20000] [FUZZ_SEED=0]
+	@FUZZ_SEED=$(or $(FUZZ_SEED),0) .venv/bin/python -m tests.fuzzing $(or $(CASES),20000)
+
+audit: setup ## list the licences of what is installed, and look up known vulnerabilities of what is locked
+	@requirements/audit.sh
+
 benchmark: dev ## measure the stock recipe and ours, alternating, with a table and a picture: [ARGS='--updates 24']
 	@.venv/bin/python -m benchmarks.training $(ARGS)
 
@@ -121,7 +136,7 @@ lint: dev ## format check, lint, types, shell scripts, Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/shellcheck --external-sources requirements/install.sh .ci/run docker/*.sh
+	.venv/bin/shellcheck --external-sources requirements/install.sh requirements/audit.sh .ci/run docker/*.sh
 	.venv/bin/hadolint docker/Dockerfile
 
 lock: ## resolve the locked requirement files anew (needs uv)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Jobs in containers: job.sh train|qat|eval|chain JOB [whisper-train's options], ps, logs JOB, stop JOB.
+# Jobs in containers: job.sh train|qat|benchmark-model|eval|chain JOB [whisper-train's options], ps, logs JOB, stop JOB.
 # DETACH=1 leaves a job to itself. Closing the terminal leaves it running too; Ctrl-C stops it after a checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,6 +39,10 @@ visible_folders() {
     [ -d "$folder" ] || fail "$folder: no such folder; DATA_DIR and CONFIG_DIR in .env name folders that jobs read"
     volume "$folder"
   done
+  if [ -n "${MIRROR_DIR:-}" ]; then
+    [ -d "$MIRROR_DIR" ] || fail "MIRROR_DIR: $MIRROR_DIR: no such folder; mount it, or leave it empty in .env"
+    printf -- '--volume=%s:%s\n' "$(absolute "$MIRROR_DIR")" "$(absolute "$MIRROR_DIR")"
+  fi
   for folder in "${CONFIG_DIR:-jobs}/$job.yaml" "${CONFIG_DIR:-jobs}/$job"; do
     if [ -f "$folder" ]; then return; fi
   done
@@ -82,7 +86,11 @@ ensure_image() {
 }
 
 start() {
-  local verb=$1 service=${1/chain/train} job=$2 name image volumes said
+  local verb=$1 service=$1 job=$2 name image volumes said
+  case $verb in
+    chain) service=train ;;
+    benchmark-model) service=qat ;;
+  esac
   shift 2
   check_engine
   name=$(container_name "$job")
@@ -201,12 +209,12 @@ find_settings
 command=${1:-} job=${2:-}
 case $command in
   ps) list ;;
-  train | qat | eval | chain | logs | stop)
+  train | qat | benchmark-model | eval | chain | logs | stop)
     [ -n "$job" ] || fail "EXP: name a job, as in: make $command EXP=demo"
     case $command in
       logs) show_logs "$job" ;;
       stop) stop "$job" ;;
       *) shift && start "$command" "$@" ;;
     esac ;;
-  *) fail "job.sh: $command: no such command; there are train, qat, eval, chain, ps, logs, stop" ;;
+  *) fail "job.sh: $command: no such command; there are train, qat, benchmark-model, eval, chain, ps, logs, stop" ;;
 esac

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv and installs the locked packages into it: install.sh run|dev
+# Makes .venv and installs the locked packages into it: install.sh run|qat|dev
 # install.sh vast makes .venv-vast: Vast.ai's client pins packages that training has in other versions.
 # Does nothing when that is what it holds already. PYTHON and TORCH_INDEX choose interpreter and package index.
 set -eu

@@ -21,6 +21,7 @@ SETTINGS: tuple[str, ...] = (
     "CACHE_DIR",
     "MODEL_DIR",
     "LOG_DIR",
+    "MIRROR_DIR",
     "CONFIG_DIR",
     "HF_TOKEN",
     "CUDA_VISIBLE_DEVICES",
@@ -58,15 +59,16 @@ class RunCli(Protocol):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that neither of two processes is left alone with them at the end."""
     first: tuple[str, ...] = (
-        "test_real_speech",
-        "test_jobs",
-        "test_training",
         "test_distributed",
         "test_recovery",
+        "test_jobs",
+        "test_training",
+        "test_runs",
         "test_hosts",
-        "test_registry",
     )
-    first += ("test_memory", "test_loss", "test_running", "test_images", "test_vast", "test_tensorboard", "test_users")
+    first += ("test_real_speech", "test_chain", "test_loss", "test_running", "test_memory", "test_registry")
+    first += ("test_averaging", "test_evaluate_interrupted", "test_french_chain", "test_scale", "test_in_a_run")
+    first += ("test_images", "test_short_window", "test_benchmark", "test_vast", "test_tensorboard", "test_users")
     order = {name: position for position, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.stem, len(first)))
 

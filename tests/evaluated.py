@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import SPEECH, run, tiny_job, write_job
+from tests.tiny import SPEECH, run_here, tiny_job, write_job
 
 CLIPS = 30  # of the first set: enough that an evaluation of one at a time can be interrupted
 
@@ -21,7 +21,7 @@ def train_jobs(base: Path) -> Path:
     data = {"eval": {"held-out": synthetic(CLIPS, 2), "other": synthetic(8, 5, voices=["de+m3", "de+f4"])}}
     training = {"max_steps": 2, "generation_max_length": 12}
     write_job(base, "first", architecture=architecture, training=training)
-    run(write_job(base, "second", base="job:first", architecture=None, data=data, training=training), base)
+    run_here(write_job(base, "second", base="job:first", architecture=None, data=data, training=training), base)
     return base
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import MakeJob, RunCli
 from tests.evaluated import synthetic, without_timings
-from tests.tiny import interrupt, run, tiny_job, write_job
+from tests.tiny import interrupt, run_here, tiny_job, write_job
 from whisper_train.averaging.choice import Point, choose, retention_sets
 from whisper_train.averaging.state import asked_of, is_settled
 from whisper_train.averaging.weights import average
@@ -170,8 +170,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """BASE_DIR with the jobs `plain` and `averaged`, which differ in nothing but averaging, and their base."""
     base = tmp_path_factory.mktemp("averaged")
     write_job(base, "first", architecture={**tiny_job()["architecture"], "init_std": 0.6}, training=SHORT)
-    run(job_file(base, "plain"), base)
-    run(job_file(base, "averaged", averaging=ASKED), base)
+    run_here(job_file(base, "plain"), base)
+    run_here(job_file(base, "averaged", averaging=ASKED), base)
     return base
 
 
@@ -319,7 +319,7 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_curve(base: Path, run_c
         interrupt(job, base, moment, signal.SIGKILL)
         assert facts(folder)["status"] == "trained"
         assert not facts(folder).get("averaging")
-    run(job, base)
+    run_here(job, base)
     assert weights(folder) == weights(unbroken)
     made = facts(unbroken)["averaging"]
     assert facts(folder)["averaging"] == made
@@ -349,7 +349,7 @@ def test_adapters_are_averaged_as_merged_into_the_weights(base: Path, run_cli: R
     from safetensors.torch import load_file
 
     lora, folder = {"lora": {"rank": 2, "alpha": 4}}, base / "models" / "lora"
-    run(job_file(base, "lora", model=lora, averaging={**ASKED, "weights": [0.5]}), base)
+    run_here(job_file(base, "lora", model=lora, averaging={**ASKED, "weights": [0.5]}), base)
     before, kept = (load_file(base / "models" / name / "model.safetensors") for name in ("first", "lora"))
     assert run_cli("train", job_file(base, "lora", model=lora)).exit_code == 0
     tuned = load_file(folder / "model.safetensors")
@@ -362,7 +362,7 @@ def test_adapters_are_averaged_as_merged_into_the_weights(base: Path, run_cli: R
 def test_a_run_that_goes_on_is_averaged_anew(base: Path) -> None:
     folder, job = base / "models" / "averaged", base / "averaged.yaml"
     before = weights(folder)
-    output = run(job, base, "--set", "training.max_steps=4")
+    output = run_here(job, base, "--set", "training.max_steps=4")
     assert "resuming from checkpoint-2" in output
     assert "weight-0.25: transcribing new" in output
     assert weights(folder) != before

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.tiny import command, environment, interrupt, run, write_job
+from tests.tiny import command, environment, interrupt, run, run_here, write_job
 
 pytestmark = pytest.mark.slow
 ZERO2 = {"threads": 1, "processes": 2, "deepspeed": "zero2", "audit_workers": 1, "dataloader_num_workers": 0}
@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(base: Path) -> Path:
     """The folder of a finished run of two ranks."""
-    run(write_job(base, "unbroken", machine=ZERO2), base)
+    run_here(write_job(base, "unbroken", machine=ZERO2), base)
     return base / "models" / "unbroken"
 
 
@@ -115,7 +115,7 @@ def test_frozen_parts_and_a_rate_a_layer_survive_a_kill_and_a_move(base: Path, b
     settings = {"model": {"layer_decay": 0.5, "freeze": ["encoder.conv", "decoder.embeddings"]}}
     whole = base / "models" / "by-layer"
     if not whole.is_dir():
-        run(write_job(base, "by-layer", machine=ZERO2, **settings), base)
+        run_here(write_job(base, "by-layer", machine=ZERO2, **settings), base)
     name = f"by-layer-{before}-{after}"
     kill_and_move(base, name, before, after, **settings)
     expected, found = losses(base, "by-layer"), losses(base, name)
@@ -156,7 +156,7 @@ def test_moments_in_8_bits_survive_a_kill_and_stay_with_their_ranks(
 
 def test_a_zero_checkpoint_without_deepspeed_is_refused_with_the_way_out(base: Path) -> None:
     name = "without"
-    run(write_job(base, name, machine=ZERO2), base, "--set", "training.max_steps=6")
+    run_here(write_job(base, name, machine=ZERO2), base, "--set", "training.max_steps=6")
     output = run(base / f"{name}.yaml", base, "--set", "machine.deepspeed=null", expect=2)
     assert "machine.deepspeed=zero2" in output
 
@@ -187,7 +187,7 @@ def test_ranks_killed_in_the_last_evaluation_evaluate_when_they_come_back(base: 
 def test_bf16_weights_learn_the_same_within_a_per_cent(base: Path, unbroken: Path) -> None:
     """As on GPUs: DeepSpeed holds the weights in bf16, features are computed in float32 and cast."""
     machine = {**ZERO2, "precision": "bf16", "per_device_train_batch_size": 2}
-    run(write_job(base, "bf16", machine=machine), base)
+    run_here(write_job(base, "bf16", machine=machine), base)
     found, expected = losses(base, "bf16"), losses(base, "unbroken")
     assert max(abs(found[step] - expected[step]) / expected[step] for step in expected) < 0.01
 

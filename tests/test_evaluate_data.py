@@ -10,7 +10,7 @@ import yaml
 
 from tests.conftest import MakeWav, RunCli
 from tests.evaluated import eval_only, read_lines, read_results
-from tests.tiny import run, write_job
+from tests.tiny import run_here, write_job
 
 pytestmark = pytest.mark.slow
 LONG_TEXT = "der Mann sucht den Apfel " * 100  # 500 words: more than a decoder has positions for
@@ -82,7 +82,7 @@ def test_long_clips_and_long_transcripts_are_evaluated_and_left_out_of_the_loss(
     clips: list[dict[str, Any]] = [{}, {"seconds": 9.0}, {"text": LONG_TEXT}, {}]
     sources = write_manifest(make_wav, base / "long.jsonl", clips)
     job = write_job(base, "long", data={"eval": {"held-out": sources}}, training={"max_steps": 4, "eval_steps": 2})
-    output = run(job, base)
+    output = run_here(job, base)
     folder = base / "models" / "long" / "evaluation"
     lines = read_lines(folder, "tuned", "held-out")
     assert [line["seconds"] for line in lines] == [0.5, 9.0, 0.5, 0.5]
@@ -101,7 +101,7 @@ def test_long_clips_and_long_transcripts_are_evaluated_and_left_out_of_the_loss(
 def test_a_set_of_nothing_but_long_clips_is_evaluated_in_training_too(base: Path, make_wav: MakeWav) -> None:
     sources = write_manifest(make_wav, base / "long.jsonl", [{"seconds": 5.0}, {"seconds": 6.0}])
     training = {"max_steps": 2, "eval_steps": 2}
-    output = run(write_job(base, "longest", data={"eval": {"held-out": sources}}, training=training), base)
+    output = run_here(write_job(base, "longest", data={"eval": {"held-out": sources}}, training=training), base)
     assert len([line for line in output.splitlines() if "evaluated" in line]) == 1
     assert read_results(base / "models" / "longest" / "evaluation")["sets"]["held-out"]["clips"] == 2
 
@@ -117,7 +117,7 @@ def test_sentences_of_training_are_counted_and_the_wer_without_them_told(
     held_out = write_manifest(make_wav, base / "eval.jsonl", clips)
     training = {"max_steps": 1, "eval_strategy": "no", "load_best_model_at_end": False}
     job = write_job(base, "known", data={"train": train, "eval": {"held-out": held_out}}, training=training)
-    run(job, base)
+    run_here(job, base)
     folder = base / "models" / "known"
     found = read_results(folder / "evaluation")["sets"]["held-out"]["contamination"]
     assert (found["same_text"], found["same_audio"]) == (1, 0)

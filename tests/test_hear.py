@@ -119,14 +119,14 @@ def test_a_clip_for_which_nothing_was_drawn_says_so(base: Path, make_job: MakeJo
 def test_it_is_what_the_first_epoch_of_the_run_hears(base: Path, run_cli: RunCli) -> None:
     """Where the run has audited its clips, these are taken, at the places that they have there."""
     from tests.augment.signals import augmenter, read
-    from tests.tiny import run, tiny_job
+    from tests.tiny import run_here, tiny_job
     from whisper_train.data.index import Index
 
     effects: dict[str, Any] = {"gain": {}, "noise": {"kinds": ["white", "babble"]}}
     job = write_job(
         base, data={**tiny_job()["data"], "augment": effects}, training={"max_steps": 1, "eval_strategy": "no"}
     )
-    run(job, base)
+    run_here(job, base)
     result = run_cli("hear", job)
     assert "no audit" not in result.output
     assert not (base / "logs" / "tiny" / "hear" / "clips.arrow").exists()

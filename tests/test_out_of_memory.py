@@ -14,10 +14,11 @@ from tests.tiny import tiny_job
 from whisper_train.errors import RunFailed
 from whisper_train.job import Job
 from whisper_train.machine import Layout, with_device_batch
-from whisper_train.out_of_memory import OutOfMemory, clear_words, evaluating, is_out_of_memory, leave_word, read_word
+from whisper_train.out_of_memory import OutOfMemory, evaluating, is_out_of_memory
 from whisper_train.plan import RunPlan
 from whisper_train.recovery import halved, known_to_fit
 from whisper_train.run_folder import RunFolder
+from whisper_train.sudden_ends import clear_words, leave_word, read_word
 from whisper_train.training.last_step import StepWatch, save_last_step
 
 FULL_CARD = (

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import MakeJob, RunCli
-from tests.tiny import command, environment, interrupt, run, write_job
+from tests.tiny import command, environment, interrupt, run, run_here, write_job
 
 pytestmark = pytest.mark.slow
 SCARCE = Path(__file__).parent / "scarce_memory"
@@ -126,7 +126,7 @@ def undisturbed(base: Path, machine: str) -> dict[str, torch.Tensor]:
     """The weights of a run of 12 steps, 6 an epoch, whose memory suffices."""
     name = f"undisturbed-{machine}"
     if not (base / "models" / name).is_dir():
-        run(write_job(base, name, machine=MACHINES[machine]), base)
+        run_here(write_job(base, name, machine=MACHINES[machine]), base)
     return weights(base, name)
 
 
@@ -196,7 +196,7 @@ def test_a_run_of_which_not_one_clip_fits_ends_with_status_1_and_goes_on_with_mo
     assert "machine.gradient_checkpointing=true" in output
     assert "Traceback" not in output
     assert json.loads((base / "models" / name / "run.json").read_text())["status"] == "failed"
-    run(job, base)
+    run_here(job, base)
     assert logged_steps(base, name) == list(range(1, 13))
     assert largest_difference(weights(base, name), undisturbed(base, "plain")) < ROUNDING
 

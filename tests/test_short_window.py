@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import MakeJob, RunCli
-from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run, write_job
+from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run_here, write_job
 from tests.whisper import POSITIONS, make_batch, make_whisper
 from whisper_train.audio import LogMel
 from whisper_train.job import Job
@@ -129,8 +129,8 @@ def test_a_run_on_a_short_window_resumes_to_the_same_weights_and_leaves_a_whole_
     broken = write_job(tmp_path, "short", **changes())
     log = tmp_path / "logs" / "short" / "training.log"
     interrupt(broken, tmp_path, lambda: log.is_file() and "step 3/4" in log.read_text(), signal.SIGKILL)
-    assert "resuming from checkpoint-2" in run(broken, tmp_path)
-    run(write_job(tmp_path, "unbroken", **changes()), tmp_path)
+    assert "resuming from checkpoint-2" in run_here(broken, tmp_path)
+    run_here(write_job(tmp_path, "unbroken", **changes()), tmp_path)
     folders = [tmp_path / "models" / name for name in ("short", "unbroken")]
     assert (
         folders[0].joinpath("model.safetensors").read_bytes() == folders[1].joinpath("model.safetensors").read_bytes()
@@ -148,5 +148,5 @@ def test_a_short_window_trains_under_deepspeed_and_with_adapters(tmp_path: Path,
     given = changes(processes=2, deepspeed="zero2", per_device_train_batch_size=2) if how == "DeepSpeed" else changes()
     if how == "LoRA":
         given["model"]["lora"] = {"rank": 2}
-    run(write_job(tmp_path, "short", **given), tmp_path)
+    run_here(write_job(tmp_path, "short", **given), tmp_path)
     assert json.loads((tmp_path / "models" / "short" / "run.json").read_text())["status"] == "done"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run, write_job
+from tests.tiny import SPEECH, TRAIN_CLIPS, interrupt, run, run_here, write_job
 
 pytestmark = pytest.mark.slow
 FIGURES: tuple[str, ...] = ("clips_per_second", "audio_hours_per_hour", "padding_share", "label_padding_share")
@@ -77,19 +77,19 @@ def test_events_and_log_show_loss_rate_norm_speed_and_wer(finished: Path, base: 
 
 def test_a_second_start_says_that_it_is_finished_and_changes_nothing(finished: Path, base: Path) -> None:
     before = weights(finished)
-    assert "finished before" in run(base / "tiny.yaml", base)
+    assert "finished before" in run_here(base / "tiny.yaml", base)
     assert weights(finished) == before
 
 
 def test_another_job_under_the_same_name_is_refused(finished: Path, base: Path) -> None:
-    output = run(base / "tiny.yaml", base, "--set", "training.learning_rate=0.5", expect=2)
+    output = run_here(base / "tiny.yaml", base, "--set", "training.learning_rate=0.5", expect=2)
     assert "training.learning_rate: 0.001, this job has 0.5" in output
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(base: Path) -> None:
     job = write_job(base, "longer")
-    run(job, base, "--set", "training.max_steps=6")
-    assert "resuming from checkpoint-6" in run(job, base)
+    run_here(job, base, "--set", "training.max_steps=6")
+    assert "resuming from checkpoint-6" in run_here(job, base)
 
 
 def test_kill_9_anywhere_and_run_again_ends_with_the_same_weights(base: Path) -> None:
@@ -153,12 +153,12 @@ def test_a_signal_saves_leaves_with_143_and_the_run_goes_on(base: Path, number: 
 
 def test_a_run_without_evaluations_or_saves_still_ends_with_a_model(base: Path) -> None:
     training = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    run(write_job(base, "bare", training=training), base)
+    run_here(write_job(base, "bare", training=training), base)
     assert weights(base / "models" / "bare")
 
 
 def test_the_best_evaluation_has_a_checkpoint_whatever_the_save_steps(base: Path) -> None:
-    run(write_job(base, "best", training={"max_steps": 8, "eval_steps": 2, "save_steps": 8}), base)
+    run_here(write_job(base, "best", training={"max_steps": 8, "eval_steps": 2, "save_steps": 8}), base)
     facts = json.loads((base / "models" / "best" / "run.json").read_text())
     assert facts["kept"] == f"checkpoint-{facts['best_step']}"
 
@@ -168,9 +168,9 @@ def test_training_clips_that_changed_under_a_run_are_refused(base: Path, make_ma
     manifest = make_manifest(base / "changing" / "train.jsonl", clips=12)
     data = {"train": [{"manifest": str(manifest)}], "eval": {"last": [{"manifest": str(held_out)}]}}
     job = write_job(base, "changing", data=data, training={"max_steps": 6})
-    run(job, base, "--set", "training.max_steps=3", "--set", "training.eval_steps=3")
+    run_here(job, base, "--set", "training.max_steps=3", "--set", "training.eval_steps=3")
     make_manifest(manifest, clips=14)
-    assert "other clips than this run has trained on" in run(job, base, expect=2)
+    assert "other clips than this run has trained on" in run_here(job, base, expect=2)
 
 
 def test_clips_that_vanish_during_training_end_the_run(base: Path, make_manifest: Callable[..., Path]) -> None:
@@ -197,20 +197,20 @@ def test_clips_that_vanish_during_training_end_the_run(base: Path, make_manifest
 
 def test_a_changed_goal_is_judged_anew_without_training(finished: Path, base: Path) -> None:
     before = weights(finished)
-    run(base / "tiny.yaml", base, "--set", "gates.wer=0.0", expect=3)
-    run(base / "tiny.yaml", base)
+    run_here(base / "tiny.yaml", base, "--set", "gates.wer=0.0", expect=3)
+    run_here(base / "tiny.yaml", base)
     assert weights(finished) == before
 
 
 def test_a_missed_goal_ends_with_status_3(base: Path) -> None:
-    output = run(write_job(base, "hopeless", gates={"wer": 0.0}, training={"max_steps": 2}), base, expect=3)
+    output = run_here(write_job(base, "hopeless", gates={"wer": 0.0}, training={"max_steps": 2}), base, expect=3)
     assert "missed" in output
 
 
 def test_a_job_on_another_jobs_result_runs_that_first_and_has_it_as_baseline(base: Path) -> None:
     write_job(base, "first", training={"max_steps": 2})
     second = write_job(base, "second", base="job:first", architecture=None, training={"max_steps": 2})
-    output = run(second, base)
+    output = run_here(second, base)
     assert output.index("job 1 of 2: first") < output.index("job 2 of 2: second")
     results = json.loads((base / "models" / "second" / "evaluation" / "results.json").read_text())
     assert results["sets"]["held-out"]["baseline"]["wer"] >= 0
@@ -221,8 +221,8 @@ def test_lora_trains_a_part_resumes_and_is_merged_into_a_plain_model(base: Path)
 
     write_job(base, "plain", training={"max_steps": 2})
     job = write_job(base, "lora", base="job:plain", architecture=None, model={"lora": {"rank": 2, "alpha": 4}})
-    run(job, base, "--set", "training.max_steps=6")
-    assert "resuming from checkpoint-6" in run(job, base)
+    run_here(job, base, "--set", "training.max_steps=6")
+    assert "resuming from checkpoint-6" in run_here(job, base)
     _, report = WhisperForConditionalGeneration.from_pretrained(base / "models" / "lora", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -233,7 +233,7 @@ def test_a_frozen_encoder_stays_as_it_was(base: Path) -> None:
     from safetensors.torch import load_file
 
     job = write_job(base, "frozen", model={"freeze": ["encoder"]}, training={"max_steps": 3})
-    run(job, base)
+    run_here(job, base)
     before = load_file(base / "models" / "frozen" / "base" / "model.safetensors")
     after = load_file(base / "models" / "frozen" / "model.safetensors")
     changed = {name for name in after if not after[name].equal(before[name])}

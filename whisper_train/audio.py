@@ -1,12 +1,16 @@
 """Audio in: any file to 16 kHz mono, and the log-mel spectrogram that Whisper's encoder sees."""
 
-import io
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from whisper_train.paths import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000  # Hz, what every Whisper model was trained on
 SILENCE_PEAK = 1e-3  # full scale 1: a clip that never gets louder than -60 dB is silent
 LEAST_POWER = 1e-10  # what silence counts as
+LOUDEST = 2.0**31  # full scale of integers that were saved as float; the power of louder ones would be infinite
+BLOCK_VALUES = 2**20  # decoded at once, whatever the number of channels: 4 MB
 
 Waveform = NDArray[np.float32]
 
@@ -21,28 +27,70 @@ Waveform = NDArray[np.float32]
 def decode(source: Path | bytes, max_seconds: float | None = None) -> Waveform:
     """Decodes WAV, FLAC, OGG, Opus or MP3, a file or its bytes, to a float32 waveform of shape (samples,).
 
-    Channels are averaged and any rate is resampled to SAMPLE_RATE. Stops reading after `max_seconds`.
+    Channels are averaged and any rate is resampled to SAMPLE_RATE. Stops reading after `max_seconds`. Memory holds
+    what is returned, twice, whatever rate and channels the file has or says it has.
     Raises ValueError saying what is wrong when the audio cannot be read, is empty or holds no finite numbers.
     """
     import soundfile
 
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
-            frames = -1 if max_seconds is None else int(max_seconds * file.samplerate)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise ValueError(f"cannot be decoded ({str(error).strip().rstrip('.')})") from error
-    if not len(samples):
+        with opened(source) as file:
+            blocks = list(resampled(file, max_seconds))
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"cannot be decoded ({error.error_string.strip().rstrip('.')})") from error
+    except (OSError, RuntimeError, TypeError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().rstrip(".") or type(error).__name__
+        raise ValueError(f"cannot be decoded ({reason})") from error
+    waveform = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if not len(waveform):
         raise ValueError("holds no samples")
-    waveform = samples.mean(axis=1)
-    if not np.isfinite(waveform).all():
-        raise ValueError("holds samples that are no finite numbers")
-    if rate != SAMPLE_RATE:
-        import soxr
+    return waveform
 
-        waveform = soxr.resample(waveform, rate, SAMPLE_RATE)
-    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+def in_memory(content: bytes) -> int:
+    """A descriptor of a file that holds `content` and lies on no disk.
+
+    soundfile reads bytes by callbacks, each of which prints a traceback where a header leads to before the beginning.
+    """
+    descriptor = os.memfd_create("audio", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+@contextmanager
+def opened(source: Path | bytes) -> Iterator[Any]:
+    """The SoundFile of a regular file or of its bytes; the format is told by what is in it, never by the name."""
+    import soundfile
+
+    descriptor = in_memory(source) if isinstance(source, bytes) else open_regular(source)
+    try:
+        with soundfile.SoundFile(descriptor, closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def resampled(file: Any, max_seconds: float | None) -> Iterator[Waveform]:
+    """Yields an open SoundFile, no more than `max_seconds` of it, as mono at SAMPLE_RATE, a few MB at a time."""
+    import soxr
+
+    stream = None if file.samplerate == SAMPLE_RATE else soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1)
+    left = math.inf if max_seconds is None else int(max_seconds * file.samplerate)
+    frames = max(1, BLOCK_VALUES // file.channels)
+    ended = False
+    while not ended:
+        samples = file.read(int(min(frames, left)), dtype="float32", always_2d=True)
+        left -= len(samples)
+        ended = len(samples) < frames or left <= 0
+        with np.errstate(over="ignore"):  # that is told below
+            mono = samples.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise ValueError("holds samples that are no finite numbers")
+        if len(mono) and np.abs(mono).max() > LOUDEST:
+            raise ValueError("holds samples that are louder than any sound")
+        yield np.ascontiguousarray(stream.resample_chunk(mono, last=ended) if stream else mono, dtype=np.float32)
 
 
 class LogMel:

@@ -1,29 +1,31 @@
 """The commands. Each reads its input and calls one function; nothing heavy is imported before it is needed."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_train import __version__
-from whisper_train.cli_export import convert, transcribe
+from whisper_train.cli_export import benchmark_model, convert, qat, transcribe
+from whisper_train.cli_housekeeping import clean_cache
 from whisper_train.cli_travel import make_travel, order
 from whisper_train.cloud.commands import vast
-from whisper_train.errors import DONE, WRONG_INPUT, UserError
-from whisper_train.exits import exits
-from whisper_train.options import job_options
+from whisper_train.errors import WRONG_INPUT, UserError
+from whisper_train.exits import exits, stopping_after
+from whisper_train.options import job_options, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
+from whisper_train.secret_values import keep_secrets
 
 if TYPE_CHECKING:
-    from whisper_train.job import Job
+    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """From one job file to a proven, deployable Whisper model."""
+    keep_secrets()
     try:
         read_environment()  # before the commands' options, some of which have a variable
     except UserError as error:
@@ -31,17 +33,10 @@ def main() -> None:
         sys.exit(WRONG_INPUT)
 
 
-def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
-    """Starts this command line again in the background, without its --detach."""
-    from whisper_train.running import start_detached
-
-    start_detached(job, [word for word in sys.argv[1:] if word != "--detach"], environment)
-    return DONE
-
-
 @main.command()
 @click.argument("job", required=False)
 @job_options
+@stop_option
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @click.option("--config", type=click.Path(path_type=Path), help="a flat config.yaml instead of a job")
 @click.option("-g", "--gpu", help="flat: which GPUs, as 0 or 0,1")
@@ -59,6 +54,7 @@ def train(
     job: str | None,
     machine: str | None,
     overrides: tuple[str, ...],
+    stop_after: str | None,
     detach: bool,
     config: Path | None,
     **flags: Any,
@@ -72,46 +68,34 @@ def train(
             raise UserError("train: --detach: is for jobs; with --config use nohup")
         from whisper_train.flat import train_flat
 
-        return train_flat(config, flags, machine, overrides, environment)
+        with stopping_after(stop_after):
+            return train_flat(config, flags, machine, overrides, environment)
     if given := [name for name, value in flags.items() if value is not None]:
         raise UserError(f"train: --{given[0].replace('_', '-')} goes with --config; for a job use --set")
     from whisper_train.runner import resolve, train_named
 
     if detach:
         return leave_to_itself(resolve(str(job), machine, overrides, environment)[0], environment)
-    return train_named(str(job), machine, overrides, environment)
+    with stopping_after(stop_after):
+        return train_named(str(job), machine, overrides, environment)
 
 
 @main.command()
 @click.argument("job")
 @job_options
-@click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
-@exits
-def qat(job: str, machine: str | None, overrides: tuple[str, ...], detach: bool) -> int:
-    """Train JOB for integers, after the jobs it is based on, and evaluate it so; run it again to resume."""
-    from whisper_train.runner import resolve, train_named
-
-    environment = read_environment()
-    resolved, _ = resolve(job, machine, overrides, environment)
-    if resolved.quantization is None:
-        raise UserError(
-            f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"
-            f" is (make train EXP={resolved.name})"
-        )
-    if detach:
-        return leave_to_itself(resolved, environment)
-    return train_named(job, machine, overrides, environment)
-
-
-@main.command()
-@click.argument("job")
-@job_options
+@stop_option
 @click.option("--beside", metavar="JOB", help="another chain, run too and put beside this one in the table")
 @click.option("--plan", "only_plan", is_flag=True, help="show what there is and what would run, and run nothing")
 @click.option("--detach", is_flag=True, help="run in the background; a closed terminal does not end it")
 @exits
 def chain(
-    job: str, machine: str | None, overrides: tuple[str, ...], beside: str | None, only_plan: bool, detach: bool
+    job: str,
+    machine: str | None,
+    overrides: tuple[str, ...],
+    stop_after: str | None,
+    beside: str | None,
+    only_plan: bool,
+    detach: bool,
 ) -> int:
     """Run JOB after the jobs it builds on, as far as they are missing or stale; each stage is measured on every set."""
     from whisper_train.chains.run import run_chain
@@ -120,7 +104,8 @@ def chain(
     environment = read_environment()
     if detach:
         return leave_to_itself(resolve(job, machine, overrides, environment)[0], environment)
-    return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
+    with stopping_after(stop_after):
+        return run_chain(job, beside, machine, overrides, environment, only_plan=only_plan)
 
 
 @main.command()
@@ -271,12 +256,15 @@ def plan(
 def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
     """Write training clips of JOB before and after augmentation, with a page to listen to them; needs no model."""
     from whisper_train.hear import hear as write_examples
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.job_file import display
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    page = write_examples(resolved, find_directories(environment), click.echo)
+    directories = find_directories(environment)
+    with cache_in_use(directories.cache):
+        page = write_examples(resolved, directories, click.echo)
     click.echo(f"listen: {display(page)}")
 
 
@@ -285,17 +273,25 @@ def hear(job: str, machine: str | None, overrides: tuple[str, ...]) -> None:
 @job_options
 @click.option("--yes", is_flag=True, help="upload; without it nothing leaves this machine")
 @click.option("--force", is_flag=True, help="also a model that is not promoted; its card says so")
+@click.option("--export", "form", metavar="FORM", help="a converted model instead: onnx-int8, ctranslate2-int8 …")
 @exits
-def publish(job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool) -> None:
-    """Show what of JOB's result would go to the hub, or with --yes upload it."""
-    from whisper_train.paths import find_directories
+def publish(
+    job: str, machine: str | None, overrides: tuple[str, ...], yes: bool, force: bool, form: str | None
+) -> None:
+    """Show what of JOB's result, or of a converted form of it, would go to the hub, or with --yes upload it."""
     from whisper_train.publish import publish as publish_run
     from whisper_train.run_folder import run_folder
     from whisper_train.runner import resolve
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
-    folder = run_folder(resolved, find_directories(environment))
+    directories = find_directories(environment)
+    folder = run_folder(resolved, directories)
+    if form is not None:
+        from whisper_train.publish_export import publish_export
+
+        publish_export(resolved, folder, form, directories, yes=yes, force=force, say=click.echo)
+        return
     publish_run(resolved, folder, yes=yes, force=force, say=click.echo)
 
 
@@ -358,8 +354,11 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
         click.echo(line)
 
 
+main.add_command(benchmark_model)
+main.add_command(clean_cache)
 main.add_command(convert)
 main.add_command(make_travel)
 main.add_command(order)
+main.add_command(qat)
 main.add_command(transcribe)
 main.add_command(vast)

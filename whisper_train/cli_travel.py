@@ -1,5 +1,6 @@
 """The commands on travel orders: annotated sentences made, and the cities of an order found."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,12 @@ def order(
     language: str | None,
 ) -> None:
     """Find departure, arrival and stops of spoken travel orders in AUDIO, and of written ones (--text)."""
+    directories = find_directories(read_environment())
+    os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))
     from whisper_train.entities.order import orders
+    from whisper_train.housekeeping.in_use import cache_in_use
     from whisper_train.run_log import quiet_libraries
 
     quiet_libraries(None)
-    directories = find_directories(read_environment())
-    orders(audio, texts, asr, entities, format_, language=language, directories=directories, say=click.echo)
+    with cache_in_use(directories.cache):
+        orders(audio, texts, asr, entities, format_, language=language, directories=directories, say=click.echo)

@@ -15,5 +15,16 @@ class RunFailed(Exception):
     """The run cannot go on, for no fault of its input, and the message says all there is to say; exit status 1."""
 
 
-class Stopped(Exception):
-    """A signal asked the program to leave and everything worth keeping is saved; exit status 143."""
+class SuddenEnd(RunFailed):
+    """An end that one rank comes to while the others wait for it, in or after the training step `step` (None: none)."""
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Stopped(BaseException):
+    """A signal asked the program to leave and everything worth keeping is saved; exit status 143.
+
+    No Exception: it is raised wherever a signal comes, and libraries swallow those while they are imported.
+    """

@@ -16,6 +16,7 @@ from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job, LongFormSet
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET, Source
 from whisper_train.paths import Directories
+from whisper_train.planning.room import check_room
 from whisper_train.run_folder import installed_versions
 
 
@@ -57,6 +58,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
     # 1. data
     audited = request.folder / "data"
     sets = prepare_eval_data(request.job, request.sets, request.trained, audited, cache=request.cache, say=say)
+    check_evaluation_room(request, sets, say)
 
     # 2. transcribe
     for model in request.models:
@@ -75,6 +77,28 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
         names=request.sets,
         labels=[model.label for model in request.models],
     )
+
+
+def check_evaluation_room(request: Request, sets: Mapping[str, EvalSet], say: Callable[[str], None]) -> None:
+    """Says what is to be fetched and written, and raises UserError where the disk has no room for it."""
+    from whisper_train.data.index import Index
+    from whisper_train.model import load_config
+    from whisper_train.planning.takes import download_takes, evaluation_takes
+
+    takes = []
+    missing = [
+        model
+        for model in request.models
+        if not all(transcription_file(request, model, name).is_file() for name in sets)
+    ]
+    for model in missing:
+        config = load_config(model.place, revision=model.revision, key=model.key)
+        takes += download_takes(model.place, config, request.cache, model.revision)
+    counts = [len(Index(one.index, request.cache)) for one in sets.values()]
+    clips = [min(count, request.at_most or count) for count in counts]
+    takes += evaluation_takes(request.folder, clips, len(missing))
+    way_out = "MODEL_DIR and CACHE_DIR name other disks, --max-samples takes fewer clips"
+    check_room(takes, say, key="MODEL_DIR", way_out=way_out)
 
 
 def check_models(models: Sequence[EvalModel]) -> None:

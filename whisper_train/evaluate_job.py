@@ -17,6 +17,7 @@ from whisper_train.errors import UserError
 from whisper_train.evaluate import EvalModel, Request
 from whisper_train.evaluation.results import BASELINE, TUNED
 from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Gates, Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.machine import choose_gpus
@@ -89,7 +90,8 @@ def evaluate_named(
     chosen = choose_models(job, folder, models, baseline, directories)
     parts = parts_of(job)
     parts.check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
-    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), errors_logged():
+    own = locked(folder.path / LAUNCHER_LOCK)
+    with own, unwinding_on_sigterm(), cache_in_use(directories.cache), errors_logged():
         say = open_log(folder.logs / EVALUATION_LOG)
         follow = make_command("logs", job.name, this_process())
         say(f"{job.name}: evaluation in {display(folder.path)}; follow it with: {follow}")

@@ -11,6 +11,7 @@ import numpy as np
 from whisper_train.audio import SAMPLE_RATE, Waveform
 from whisper_train.augment.augmenter import Applied, Augmenter, augmenter_for
 from whisper_train.augment.settings import check_noise, has_effect, training_settings
+from whisper_train.data.bounds import folders_of, is_within
 from whisper_train.data.index import Index, shorten, write_index
 from whisper_train.data.prepare import find_audited, set_fingerprint
 from whisper_train.data.read import AudioReader
@@ -18,6 +19,7 @@ from whisper_train.data.sources import read_source
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.paths import Directories, make_directory, write_text, written_whole
+from whisper_train.printable import UNPRINTABLE
 from whisper_train.report.render import render
 from whisper_train.run_folder import run_folder
 from whisper_train.tasks import check_of_speech
@@ -85,7 +87,7 @@ def hear(job: Job, directories: Directories, say: Callable[[str], None]) -> Path
 def find_clips(job: Job, directories: Directories, folder: Path, say: Callable[[str], None]) -> Index:
     """The training clips as the audit of the job's run left them; before it, the first ones of each source."""
     wanted = {"train": set_fingerprint(job, job.data.training_sources)}
-    audited = find_audited(wanted, run_folder(job, directories).data, job)
+    audited = find_audited(wanted, run_folder(job, directories).data, job, directories.cache)
     if audited:
         return Index(audited["train"].index, directories.cache)
     say(f"no audit of these data yet: taken are the first {READ_AT_MOST} clips of each source")
@@ -94,6 +96,7 @@ def find_clips(job: Job, directories: Directories, folder: Path, say: Callable[[
         {**asdict(clip), "audio": shorten(clip.audio, directories.cache), "seconds": nan, "audio_hash": 0}
         for number, source in enumerate(job.data.training_sources)
         for clip in islice(read_source(source, number, language=job.language, cache=directories.cache), READ_AT_MOST)
+        if is_within(clip, folders_of(source)) and not UNPRINTABLE.search(clip.audio + clip.text)
     )
     with written_whole(path) as temporary:
         write_index(temporary, rows)

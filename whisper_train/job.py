@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
 from whisper_train.job_entities import ENTITIES_TASK, Entities, SpokenOrders, check_entities
+from whisper_train.job_faults import Faults
 from whisper_train.job_quantization import Quantization, check_with
 from whisper_train.licenses import find_license
 from whisper_train.model_parts import parse_part
@@ -233,6 +234,7 @@ class Job(Strict):
     evaluation: Evaluation = Evaluation()
     gates: Gates = Gates()
     card: Card = Card()
+    faults: Faults = Faults()
     machine: Machine = Machine()
 
     @field_validator("language")

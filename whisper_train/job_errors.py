@@ -11,6 +11,9 @@ from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.training_settings import KNOWN_KEYS, UNKNOWN, SettingsError, check_settings
 
+SHOWN_PROBLEMS = 20
+SHOWN_CHARACTERS = 1_000  # of one problem
+
 # Keys of earlier versions, and what stands for them now.
 MOVED = {
     "model.freeze_encoder": "write freeze: [encoder]",
@@ -34,16 +37,23 @@ def validate(values: dict[str, Any], layers: Sequence[Layer]) -> Job:
         check_settings(values.get("training", {}))
     except SettingsError as error:
         values = {key: value for key, value in values.items() if key != "training"}  # the rest is checked all the same
-        for key, message in error.problems:
+        for key, message in error.problems[: SHOWN_PROBLEMS + 1]:
             origin, name = origin_of(("training", key), layers), f"training.{key}".rstrip(".")
             lines.append(f"{origin}: {name}: {message}{near(key, KNOWN_KEYS, message)}")
     try:
         job = Job.model_validate(values)
     except ValidationError as error:
-        lines += [describe(problem, layers) for problem in error.errors(include_url=False)]
+        problems = error.errors(include_url=False)[: SHOWN_PROBLEMS + 1]
+        lines += [describe(problem, layers) for problem in problems]
     if lines:
-        raise UserError("\n".join(lines))
+        more = ["and more; mend these first"] if len(lines) > SHOWN_PROBLEMS else []
+        raise UserError("\n".join([*map(shorten, lines[:SHOWN_PROBLEMS]), *more]))
     return job
+
+
+def shorten(line: str) -> str:
+    """A line without its middle where the value it shows would fill the screen."""
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 150]} … {line[-150:]}"
 
 
 def describe(problem: Any, layers: Sequence[Layer]) -> str:

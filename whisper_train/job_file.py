@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from whisper_train.job import Job
 from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.job_errors import Layer, validate
 from whisper_train.paths import find_config_dir, find_directories
+from whisper_train.secret_values import SECRET_NAME
+from whisper_train.strict_yaml import MAX_CHARACTERS, load_yaml
 from whisper_train.training_settings import DEFAULTS, ENTITY_DEFAULTS
 
 # The keys of a source, and of the job, that hold a path; relative ones are relative to the file they stand in.
 SOURCE_PATHS = ("manifest", "folder", "common_voice", "parquet", "conll", "spans")
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+SHOWN_CHARACTERS = 200  # of what is wrong, in a message
 
 
 def load_job(
@@ -88,7 +91,7 @@ def read_layers(path: Path, environment: Mapping[str, str], seen: tuple[Path, ..
         raise UserError(f"{display(path)}: extends: goes in a circle ({circle}); remove one of them")
     origin = display(path)
     values = substitute(read_yaml(path), environment, origin)
-    values = absolute_paths(values, path.parent)
+    values = absolute_paths(values, path.parent, origin)
     check_base_is_no_folder(values.get("base"), path, environment)
     extends = values.pop("extends", None)
     if extends is None:
@@ -112,9 +115,9 @@ def check_base_is_no_folder(base: Any, path: Path, environment: Mapping[str, str
         return
     models, (owner, name) = find_directories(environment).models, base.split("/")
     folder = Path(base).absolute()
-    if owner == models.name and (models / name).is_dir():
+    if owner == models.name and is_folder(models / name):
         way_out = f"write job:{name} for the result of that job"
-    elif folder.is_dir():
+    elif is_folder(folder):
         way_out = f"write {os.path.relpath(folder, path.parent)} for the folder here"
     else:
         return
@@ -126,12 +129,22 @@ def find_file(name: str, folders: Sequence[Path], suffix: str) -> Path | None:
 
     Raises UserError when it lies where this user may not look.
     """
-    candidates = [Path(name).expanduser(), *(folder / name for folder in folders)]
+    candidates = [expand_user(name), *(folder / name for folder in folders)]
     candidates += [folder / f"{name}{suffix}" for folder in folders]
     try:
         return next((path.absolute() for path in candidates if path.is_file()), None)
     except PermissionError as error:
         raise UserError(f"{error.filename}: may not be read by user {os.getuid()}; change its owner or mode") from error
+    except OSError as error:
+        raise UserError(f"{name[:SHOWN_CHARACTERS]}: is no path ({error.strerror})") from error
+
+
+def expand_user(name: str) -> Path:
+    """`name` with ~ as the home of its user, where there is such a user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def suggest_file(name: str, folder: Path) -> str:
@@ -151,34 +164,13 @@ def find_job(name: str, environment: Mapping[str, str]) -> Path:
     return path
 
 
-class StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
-
-
-def construct_mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text", problem_mark=key_node.start_mark)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_mapping)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError with the line for anything else."""
     origin = display(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = yaml.load(text, Loader=StrictLoader)
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        values = load_yaml(text)
     except FileNotFoundError as error:
         raise UserError(f"{origin}: no such file") from error
     except OSError as error:
@@ -192,9 +184,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         in_line = mark is not None and mark.line < len(lines) and "${" in lines[mark.line]
         hint = "; within [ ] and { } put a value that holds ${ } in quotes" if in_line else ""
         raise UserError(f"{where}: not valid YAML: {error.problem or error.context}{hint}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{origin}: not valid YAML: {reason}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from error
     if values is None:
         raise UserError(f"{origin}: is empty; see jobs/demo.yaml for a whole job")
     if not isinstance(values, dict):
@@ -235,11 +226,23 @@ def substitute(value: Any, environment: Mapping[str, str], origin: str, key: str
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", replace, value)
 
 
-def absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Makes the paths of a job file absolute: a relative one is relative to the file."""
+def absolute_paths(values: dict[str, Any], folder: Path, origin: str) -> dict[str, Any]:
+    """Makes the paths of a job file absolute: a relative one is relative to the file.
+
+    Raises UserError, which begins with `origin`, for what cannot be a path.
+    """
 
     def absolute(path: Any) -> Any:
-        return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) and path else path
+        if not isinstance(path, str) or not path:
+            return path
+        try:
+            resolved = (folder / Path(path).expanduser()).resolve()
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # those are told where it is read
+                resolved.lstat()
+            return str(resolved)
+        except (OSError, RuntimeError) as error:  # too long, links in a circle, the home of nobody
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise UserError(f"{origin}: {path[:SHOWN_CHARACTERS]}: is no path ({reason})") from error
 
     def source(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -277,22 +280,30 @@ def is_local(value: Any, folder: Path) -> bool:
     """Whether `value` is a path rather than a hub id: it looks like one, or such a folder is there."""
     if not isinstance(value, str) or value.startswith("job:") or not value or value == "new":
         return False
-    return value.startswith((".", "/", "~")) or (folder / value).is_dir()
+    return value.startswith((".", "/", "~")) or is_folder(folder / value)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that is too long for one is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def parse_override(text: str) -> Layer:
     """`a.b=value` as a layer; the value is read as YAML."""
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key.strip()):
-        raise UserError(f"--set {text}: write it as key.subkey=value")
-    origin = f"--set {text}"
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+){,19}", key.strip()):
+        raise UserError(f"--set {text[:SHOWN_CHARACTERS]}: write it as key.subkey=value")
+    origin = f"--set {text[:SHOWN_CHARACTERS]}"
     try:
-        parsed: Any = yaml.load(value, Loader=StrictLoader)
+        parsed: Any = load_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: the value is not valid YAML") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
-    return Layer(origin, absolute_paths(parsed, Path.cwd()))
+    return Layer(origin, absolute_paths(parsed, Path.cwd(), origin))
 
 
 def merge(below: Any, above: Any) -> Any:

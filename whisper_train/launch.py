@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import psutil
 
 from whisper_train.children import end_with_parent
-from whisper_train.errors import RunFailed, Stopped, UserError
-from whisper_train.out_of_memory import OutOfMemory, clear_words, read_word
+from whisper_train.errors import RunFailed, Stopped, SuddenEnd, UserError
 from whisper_train.plan import RunPlan, write_plan
+from whisper_train.rendezvous import torchrun_environment, torchrun_flags
 from whisper_train.run_folder import STOPPED
+from whisper_train.sudden_ends import clear_words, read_word
 from whisper_train.training.checkpoints import find_newest
 
 RANK_MODULE = "whisper_train.training.rank"
@@ -52,7 +54,7 @@ def find_hosts(environment: Mapping[str, str]) -> Hosts:
 def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     """Runs every rank of this host and returns the run's status; raises RunFailed when a rank fails.
 
-    It is an OutOfMemory where memory ran out; Stopped where the run was asked to leave at that moment.
+    It is an OutOfMemory where memory ran out, and so on; Stopped where the run was asked to leave at that moment.
 
     SIGTERM and SIGINT stop the run while it goes on, and mean again what they meant before when it is over.
     """
@@ -60,14 +62,14 @@ def launch(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     try:
         if plan.layout.ranks > 1 or plan.deepspeed is not None:
             return launch_torchrun(plan, hosts)
-        from whisper_train.training.callbacks import StopRequest
         from whisper_train.training.run import run_rank
+        from whisper_train.training.signals import StopRequest
 
         request = StopRequest()
         request.install()
         try:
             return run_rank(plan, request, say)
-        except OutOfMemory:
+        except SuddenEnd:
             if request.asked:
                 raise Stopped from None
             raise
@@ -82,26 +84,21 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
     clear_words(plan.folder.path)
     if hosts.rank == 0:
         write_plan(plan, plan_file)
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={plan.layout.ranks_per_host}"]
-    if hosts.count > 1:
-        command += [f"--nnodes={hosts.count}", f"--node-rank={hosts.rank}"]
-        command += [f"--master-addr={hosts.address}", f"--master-port={hosts.port}"]
-        command += [f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}"]
-    else:
-        command += ["--standalone"]
-    command += ["-m", RANK_MODULE, str(plan_file), str(outcome)]
-    # A session of its own: Ctrl-C reaches this process alone, which asks the ranks to save; torchrun would kill them.
-    # The child calls nothing but prctl before it becomes torchrun, which is safe beside threads too.
-    process = subprocess.Popen(
-        command,
-        env=rank_environment(plan),
-        start_new_session=True,
-        preexec_fn=end_with_parent,  # noqa: PLW1509
-    )
-    stopping = forward_signals(process)
-    status = process.wait()
-    if ran_out := read_word(plan.folder.path):
-        raise Stopped if stopping() else ran_out
+    with TemporaryDirectory(prefix="whisper-train-") as meeting:
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={plan.layout.ranks_per_host}"]
+        command += [*rendezvous(hosts, meeting), "-m", RANK_MODULE, str(plan_file), str(outcome)]
+        # A session of its own: Ctrl-C reaches this process alone, which asks the ranks to save; torchrun would kill
+        # them. The child calls nothing but prctl before it becomes torchrun, which is safe beside threads too.
+        process = subprocess.Popen(
+            command,
+            env={**rank_environment(plan), **({} if hosts.count > 1 else torchrun_environment(meeting))},
+            start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509
+        )
+        stopping = forward_signals(process)
+        status = process.wait()
+    if sudden := read_word(plan.folder.path):
+        raise Stopped if stopping() else sudden
     if outcome.is_file():
         ended = outcome.read_text(encoding="utf-8").strip()
         if ended.startswith(REFUSED):
@@ -111,11 +108,20 @@ def launch_torchrun(plan: RunPlan, hosts: Hosts) -> str:
         return ended
     if stopping():
         return STOPPED
-    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    newest = find_newest(plan.folder.checkpoints)
     raise RunFailed(
         f"a rank failed (torchrun ended with status {status}); its own message is above; started again, on every host"
         f" where there are several, the job {f'goes on from {newest.name}' if newest else 'begins anew'}"
     )
+
+
+def rendezvous(hosts: Hosts, meeting: str) -> list[str]:
+    """Flags by which torchrun finds the other hosts, or on a single one meets nobody but itself."""
+    if hosts.count == 1:
+        return torchrun_flags(meeting)
+    command = [f"--nnodes={hosts.count}", f"--node-rank={hosts.rank}"]
+    command += [f"--master-addr={hosts.address}", f"--master-port={hosts.port}"]
+    return [*command, f"--rdzv-conf=timeout={RENDEZVOUS_SECONDS}"]
 
 
 def rank_environment(plan: RunPlan) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The model a job starts from, its tokens, and the folder it is saved to."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -12,6 +11,13 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job import Job, Lora, Model
 from whisper_train.model_parts import freeze_parts
+from whisper_train.model_trust import (
+    check_settings,
+    check_settings_files,
+    check_weights,
+    pickles_allowed,
+    read_settings,
+)
 from whisper_train.paths import Directories, sync, write_json
 
 HUB_SECONDS = 10.0  # for the hub to answer at all
@@ -49,7 +55,7 @@ def load_processor(place: str, *, revision: str | None = None, key: str = "base"
     """The WhisperProcessor of a hub id or folder, which the job names as `key`; raises UserError when there is none."""
     from transformers import WhisperProcessor
 
-    return load(WhisperProcessor.from_pretrained, place, key=key, revision=revision)
+    return load(WhisperProcessor.from_pretrained, place, key=key, revision=revision, trust_remote_code=False)
 
 
 def load_config(place: str, *, revision: str | None = None, key: str = "base") -> Any:
@@ -61,9 +67,15 @@ def load_config(place: str, *, revision: str | None = None, key: str = "base") -
 def load_model(place: str, *, revision: str | None = None) -> Any:
     """WhisperForConditionalGeneration in float32 with its output weights tied; raises UserError when there is none."""
     import torch
-    from transformers import WhisperForConditionalGeneration
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    model = load(WhisperForConditionalGeneration.from_pretrained, place, revision=revision, dtype=torch.float32)
+    if os.path.isabs(place):
+        check_weights(Path(place), "base")
+    else:
+        check_settings(load(WhisperConfig.get_config_dict, place, revision=revision)[0], f"base: {place}")
+    safe = None if pickles_allowed() else True
+    how: dict[str, Any] = {"revision": revision, "dtype": torch.float32, "use_safetensors": safe}
+    model = load(WhisperForConditionalGeneration.from_pretrained, place, **how)
     check_tied(model)
     drop_forced_tokens(model)
     return model
@@ -81,7 +93,7 @@ def load(
         options["local_files_only"] = True  # what was fetched before does; a client that asks again takes minutes
     try:
         return read(place, **{name: value for name, value in options.items() if value is not None})
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file is an error of a dozen kinds in four libraries
         reason = re.split(r"(?<=[.?!])\s", re.sub(r"\s+", " ", str(error)).strip())[0].rstrip(".")
         way_out = "" if os.path.isabs(place) else "; check the name, the network, and HF_TOKEN if the model is gated"
         if problem:
@@ -118,14 +130,9 @@ def check_folder(folder: Path, key: str) -> None:
     if not folder.is_dir():
         trained = "train that job first, or " if key == "base" else ""
         raise UserError(f"{key}: {folder}: no such folder; {trained}check the path")
+    check_settings_files(folder, key)
     config = folder / "config.json"
-    if not config.is_file():
-        return
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{key}: {config}: is not the configuration of a model; copy or train it again") from error
-    if kind != "whisper":
+    if config.is_file() and (kind := read_settings(config).get("model_type")) != "whisper":
         raise UserError(f"{key}: {folder}: is a {kind} model, not Whisper")
 
 

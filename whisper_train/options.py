@@ -1,9 +1,15 @@
-"""Options that several commands take, in one place: which job, on which machine."""
+"""What several commands take, in one place: which job, on which machine, and whether in the background."""
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from whisper_train.errors import DONE
+
+if TYPE_CHECKING:
+    from whisper_train.job import Job
 
 
 def options(*wanted: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,3 +29,15 @@ job_options = options(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="training.learning_rate=1e-5; repeatable"
     ),
 )
+
+stop_option = click.option(
+    "--stop-after", metavar="TIME", help="save and leave with status 143 after so long: 5h, 90m; run again to go on"
+)
+
+
+def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
+    """Starts this command line again in the background, without its --detach."""
+    from whisper_train.running import start_detached
+
+    start_detached(job, [word for word in sys.argv[1:] if word != "--detach"], environment)
+    return DONE

@@ -2,23 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from whisper_train.errors import RunFailed
-from whisper_train.paths import read_json, write_json
+from whisper_train.errors import SuddenEnd
 
 # What CUDA, a compiler around it, cuBLAS, NCCL and torch's allocator for RAM say where torch has no type for it.
 WORDS: tuple[str, ...] = ("CUDA error: out of memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 WORDS += ("'out of memory'", "DefaultCPUAllocator: can't allocate memory")
-LEFT_FILE = ".out-of-memory-"  # and its number: by which a rank tells its launcher
 
 
-class OutOfMemory(RunFailed):
+class OutOfMemory(SuddenEnd):
     """Memory ran out: in the training step `step`, which a smaller device batch may fit, or elsewhere (None)."""
-
-    def __init__(self, message: str, step: int | None = None) -> None:
-        super().__init__(message)
-        self.step = step
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -56,21 +49,3 @@ def evaluating(clips: int) -> Iterator[None]:
         raise OutOfMemory(
             f"an evaluation ran out of memory: {describe(error)} Way out: {way_out}; the same command goes on"
         ) from None
-
-
-def leave_word(folder: Path, rank: int, error: OutOfMemory) -> None:
-    """Tells the launcher of this rank, which reads it in the run folder."""
-    write_json(folder / f"{LEFT_FILE}{rank}", {"message": str(error), "step": error.step})
-
-
-def read_word(folder: Path) -> OutOfMemory | None:
-    """What the first rank says that ran out of memory; None where none did."""
-    for path in sorted(folder.glob(f"{LEFT_FILE}*")):
-        facts = read_json(path)
-        return OutOfMemory(facts["message"], facts["step"])
-    return None
-
-
-def clear_words(folder: Path) -> None:
-    for path in folder.glob(f"{LEFT_FILE}*"):
-        path.unlink(missing_ok=True)

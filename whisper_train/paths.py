@@ -1,9 +1,11 @@
 """Where things are: the directories that .env names, run folders, and files written whole or not at all."""
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from whisper_train.errors import UserError
 MIN_FREE_BYTES = 2**30  # less, and a run would end in the middle of its first files; docker/host.sh says the same
 
 
+BLOCK = 512  # bytes of st_blocks; stat(2)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Directories:
     """The three places a run writes to. Each holds one folder per job (the cache: one per source)."""
@@ -21,6 +26,7 @@ class Directories:
     cache: Path
     models: Path
     logs: Path
+    mirror: Path | None = None  # where checkpoints are copied to
 
 
 def read_environment() -> dict[str, str]:
@@ -56,7 +62,8 @@ def find_directories(environment: Mapping[str, str]) -> Directories:
             ("logs", "LOG_DIR", "logs"),
         )
     }
-    return Directories(**places)
+    mirror = environment.get("MIRROR_DIR")
+    return Directories(**places, mirror=Path(mirror).expanduser().absolute() if mirror else None)
 
 
 def find_config_dir(environment: Mapping[str, str]) -> Path:
@@ -93,6 +100,15 @@ def unseen_hint() -> str:
     return f"; this container sees {seen}: files elsewhere need DATA_DIR=<their folder> in .env"
 
 
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor to read the file `path` with, fit as an `opener`; OSError for a pipe or device, which may hang."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", os.fspath(path))
+    return descriptor
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; what is written there is synced and renamed when the block ends well."""
@@ -114,6 +130,28 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def as_size(count: float) -> str:
+    """Bytes as people read them: 1536 -> 1.5 kB; in thousands, as disks and the hub are sold and counted."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes that the files of `paths` take on the disk: links are not followed, and a file of two names counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in paths:
+        for file in [path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else [])]:
+            try:
+                status = file.lstat()
+            except FileNotFoundError:  # it has gone meanwhile
+                continue
+            seen[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
+    return sum(seen.values())
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from whisper_train.augment.settings import check_noise
 from whisper_train.chains.inputs import learning_inputs
 from whisper_train.chains.lineage import find_ancestors
+from whisper_train.data.audit import text_problem
 from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
@@ -20,8 +21,9 @@ from whisper_train.machine import Layout
 from whisper_train.model_parts import check_parts
 from whisper_train.paths import Directories, find_config_dir, read_json, unseen_hint
 from whisper_train.plan import RunPlan
+from whisper_train.planning.room import check_room
 from whisper_train.run_folder import RunFolder, start
-from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_newest
+from whisper_train.training.checkpoints import check_resumable, convert_to_universal, find_good
 
 ENGLISH_ONLY_VOCABULARY = 51_864  # openai/whisper-*.en; the multilingual ones have one token more, or two
 
@@ -36,6 +38,7 @@ def prepare(
 ) -> RunPlan:
     """Everything that is done once, before the ranks start: base, data, checkpoint to go on from."""
     from whisper_train.model import load_config, load_processor, resolve_place
+    from whisper_train.planning.takes import speech_takes
     from whisper_train.training.arguments import deepspeed_file, make_arguments, use_compiled_adam
 
     deepspeed_path = deepspeed_file(job, find_config_dir(environment))
@@ -47,6 +50,7 @@ def prepare(
         )
     check_noise(job.data)
     check_travel(job, directories)
+    check_room(speech_takes(job, directories.cache), say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
     base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, directories.cache)
@@ -80,7 +84,8 @@ def prepare(
     )
     note_replay(job, folder, directories.cache, say)
     digests = {name: counted["digest"] for name, counted in audit["sets"].items()}
-    checkpoint = find_newest(folder.checkpoints, say)
+    checkpoint = find_good(folder.checkpoints, say)
+    check_training_room(job, folder, base, processor, config, layout, directories, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
         deepspeed = make_resumable(checkpoint, layout, deepspeed, say)
@@ -94,6 +99,27 @@ def prepare(
         deepspeed=deepspeed,
         checkpoint=checkpoint,
     )
+
+
+def check_training_room(
+    job: Job,
+    folder: RunFolder,
+    base: str,
+    processor: Any,
+    config: Any,
+    layout: Layout,
+    directories: Directories,
+    say: Callable[[str], None],
+) -> None:
+    """Says what the training will write, and raises UserError where the disk has no room for it."""
+    from whisper_train.planning.takes import download_takes, training_takes
+
+    takes = [*download_takes(base, config, directories.cache, job.base_revision)]
+    takes += training_takes(
+        job, folder, config, processor.feature_extractor.hop_length, directories, layout.global_batch
+    )
+    way_out = "training.save_total_limit: 1 keeps the fewest checkpoints, MODEL_DIR and CACHE_DIR name other disks"
+    check_room(takes, say, key="MODEL_DIR", way_out=way_out)
 
 
 def check_quantization(job: Job, base: str, config: Any) -> None:
@@ -186,7 +212,8 @@ def make_new_base(job: Job, folder: RunFolder, cache: Path) -> str:
 
     def texts() -> Iterable[str]:
         for position, source in enumerate(job.data.train):
-            yield from (clip.text for clip in read_source(source, position, language=job.language, cache=cache))
+            clips = read_source(source, position, language=job.language, cache=cache)
+            yield from (clip.text for clip in clips if text_problem(clip.text) is None)
 
     if not folder.new_base.is_dir():
         create_base(job.architecture, texts(), job.training.get("seed", 42), folder.new_base)

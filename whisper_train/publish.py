@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,14 +13,15 @@ from whisper_train.averaging.state import check_settled
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.job import Job
-from whisper_train.job_file import SECRET_NAME, display
+from whisper_train.job_file import display
 from whisper_train.licenses import OTHER
 from whisper_train.model import QUANTIZATION_FILE, files_digest
-from whisper_train.paths import read_json
+from whisper_train.paths import as_size, read_json
 from whisper_train.plan import load_resolved
 from whisper_train.report.card import CARD, CARD_BESIDE, write_card
 from whisper_train.report.words import is_hub_id, without_folders
 from whisper_train.run_folder import DONE, FAILED, RUNNING, STOPPED, TRAINED, RunFolder, opened
+from whisper_train.secret_values import secrets_of
 
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
@@ -56,7 +57,7 @@ STAYS = {
     "*": "no part of a model folder",
 }
 RESULTS = "evaluation/results.json"
-SHORTEST_SECRET = 8  # characters; the values of shorter variables would be found by chance
+NOT_YET = "nothing was uploaded; --yes (YES=1) does it"
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 FOLDER_OF_MACHINE = re.compile(r"(?<![\w/:.<~-])(?:/[\w.@+-]+){2,}")
 
@@ -74,6 +75,25 @@ def publish(job: Job, folder: RunFolder, *, yes: bool, force: bool, say: Callabl
 
     Raises UserError for a run without a finished result, and for one that is not promoted, unless `force`.
     """
+    check_verdict(job, folder, force=force, say=say)
+    with opened(job, folder):
+        card = write_card(job, folder)
+        contents = checked_contents(folder)
+        for line in describe(job, folder, contents, card):
+            say(line)
+        if not yes:
+            say(NOT_YET)
+            return
+        address = push(job, folder)
+        folder.update(pushed=address)
+        say(f"published: {address}")
+
+
+def check_verdict(job: Job, folder: RunFolder, *, force: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """The results of a run that may be published.
+
+    Raises UserError for a run without a finished result, and for one that is not promoted, unless `force`.
+    """
     results = finished_results(job, folder)
     if load_resolved(folder.path / "job.yaml").gates != job.gates:
         raise UserError(
@@ -86,17 +106,7 @@ def publish(job: Job, folder: RunFolder, *, yes: bool, force: bool, say: Callabl
         if not force:
             raise UserError(f"{verdict}; train or evaluate it again, or publish it all the same with --force (FORCE=1)")
         say(f"{verdict}; it goes all the same, as asked, and its card says so")
-    with opened(job, folder):
-        card = write_card(job, folder)
-        contents = checked_contents(folder)
-        for line in describe(job, folder, contents, card):
-            say(line)
-        if not yes:
-            say("nothing was uploaded; --yes (YES=1) does it")
-            return
-        address = push(job, folder)
-        folder.update(pushed=address)
-        say(f"published: {address}")
+    return results
 
 
 def finished_results(job: Job, folder: RunFolder) -> dict[str, Any]:
@@ -139,20 +149,19 @@ def checked_contents(folder: RunFolder) -> Contents:
     contents = sort_files(folder.path)
     if "config.json" not in contents.goes or not contents.goes.keys() & set(WEIGHTS):
         raise UserError(f"{display(folder.path)}: holds no whole model (config.json and {WEIGHTS[0]}); train it again")
-    secrets = {
-        value: f"the value of {name}"
-        for name, value in os.environ.items()
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET
-    }
-    for name, text in read_texts(folder, contents):
+    check_secrets(folder.path, read_texts(folder, contents))
+    return contents
+
+
+def check_secrets(root: Path, texts: Iterable[tuple[str, str]]) -> None:
+    """Raises UserError where one of `texts`, which are of files in `root`, holds a secret."""
+    secrets = {value: f"the value of {name}" for value, name in secrets_of(os.environ).items()}
+    for name, text in texts:
         found = next((what for value, what in secrets.items() if value in text), None)
         if found is None and HUB_TOKEN.search(text):
             found = "what looks like a token of the hub"
         if found:
-            raise UserError(
-                f"{display(folder.path / name)}: holds {found}; take it out, and make a new one: it was read"
-            )
-    return contents
+            raise UserError(f"{display(root / name)}: holds {found}; take it out, and make a new one: it was read")
 
 
 def sort_files(root: Path) -> Contents:
@@ -181,34 +190,53 @@ def read_texts(folder: RunFolder, contents: Contents) -> Iterator[tuple[str, str
 
 def describe(job: Job, folder: RunFolder, contents: Contents, card: Path) -> Iterator[str]:
     """What a person should read before saying yes, line by line."""
+    yield from describe_target(job, repository_id(job))
+    yield from describe_goes(contents.goes)
+    if RESULTS in contents.goes:
+        yield f"  ({RESULTS} without its slices by speaker and its confused words)"
+    yield from describe_stays(contents.stays)
+    if job.card.license == OTHER and not any(name.startswith("LICENSE") for name in contents.goes):
+        yield f"note: card.license: {OTHER}: put the text of the licence beside the model as LICENSE"
+    yield from describe_places((name, text) for name, text in read_texts(folder, contents) if name in PROOF)
+    yield describe_card(card)
+
+
+def describe_target(job: Job, repository: str) -> Iterator[str]:
+    """Where it goes, and who can see it there."""
     private = job.training.get("hub_private_repo")
     kept = "; a repository that is there already stays as it is"
     seen = (
         "private" if private else f"public, for everybody to download (training.hub_private_repo: true: private){kept}"
     )
-    repository = repository_id(job)
     owner = "" if "/" in repository else ", in the account of HF_TOKEN (training.hub_model_id: owner/name: another)"
     yield f"to the hub as {repository}{owner}"
     yield f"  {seen}"
-    yield f"what goes ({size_text(sum(contents.goes.values()))}):"
-    yield from (f"  {size_text(size):>10}  {name}" for name, size in contents.goes.items())
-    if RESULTS in contents.goes:
-        yield f"  ({RESULTS} without its slices by speaker and its confused words)"
+
+
+def describe_goes(goes: Mapping[str, int]) -> Iterator[str]:
+    yield f"what goes ({as_size(sum(goes.values()))}; it is read where it lies, and takes no more disk here):"
+    yield from (f"  {as_size(size):>10}  {name}" for name, size in goes.items())
+
+
+def describe_stays(stays: Mapping[str, tuple[int, str]]) -> Iterator[str]:
     yield "what stays here:"
     groups: dict[tuple[str, str], list[int]] = {}
-    for name, (size, why) in contents.stays.items():
+    for name, (size, why) in stays.items():
         top = name if "/" not in name or name.startswith("evaluation/") else f"{name.partition('/')[0]}/"
         groups.setdefault((top, why), []).append(size)
-    yield from (f"  {size_text(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
-    if job.card.license == OTHER and not any(name.startswith("LICENSE") for name in contents.goes):
-        yield f"note: card.license: {OTHER}: put the text of the licence beside the model as LICENSE"
-    for name, text in read_texts(folder, contents):
-        if name in PROOF and (places := dict.fromkeys(FOLDER_OF_MACHINE.findall(text))):
+    yield from (f"  {as_size(sum(sizes)):>10}  {name}  ({why})" for (name, why), sizes in groups.items())
+
+
+def describe_places(texts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, text in texts:
+        if places := dict.fromkeys(FOLDER_OF_MACHINE.findall(text)):
             yield f"note: {name} names places of this machine: {', '.join(list(places)[:3])}"
+
+
+def describe_card(card: Path) -> str:
     if card.name == CARD:
-        yield f"read the card before it goes: {display(card)}"
-    else:
-        yield f"{CARD} is your own and stays as it is; the card with the figures of this run is {display(card)}"
+        return f"read the card before it goes: {display(card)}"
+    return f"{CARD} is your own and stays as it is; the card with the figures of this run is {display(card)}"
 
 
 def to_send(folder: RunFolder, name: str) -> Path | bytes:
@@ -216,15 +244,6 @@ def to_send(folder: RunFolder, name: str) -> Path | bytes:
     if name != RESULTS:
         return folder.path / name
     return json.dumps(without_people(read_json(folder.path / name)), indent=2, ensure_ascii=False).encode()
-
-
-def size_text(size: float) -> str:
-    """1536 -> 1.5 kB; in thousands, as the hub counts."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def repository_id(job: Job) -> str:
@@ -237,28 +256,34 @@ def push(job: Job, folder: RunFolder) -> str:
     The token is HF_TOKEN of the environment. Raises RunFailed when the hub refuses, the model stays on the disk; and
     UserError for a folder that must not go as it is.
     """
+    contents = checked_contents(folder)
+    files = {name: to_send(folder, name) for name in contents.goes}
+    return upload(job, repository_id(job), files, folder.path, f"{job.name}, trained with whisper-train")
+
+
+def upload(job: Job, repository: str, files: Mapping[str, Path | bytes], place: Path, message: str) -> str:
+    """Commits `files` of the folder `place` to `repository`, as `job` says; returns its address. Raises as push()."""
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    contents = checked_contents(folder)
     if not (token := get_token()):
         raise UserError("HF_TOKEN: is not set; put a token that may write into .env (https://hf.co/settings/tokens)")
     hub, settings = HfApi(), job.training
     try:
-        repository = hub.create_repo(repository_id(job), private=settings.get("hub_private_repo"), exist_ok=True)
-        if settings.get("hub_private_repo") and hub.repo_info(repository.repo_id).private is False:
+        there = hub.create_repo(repository, private=settings.get("hub_private_repo"), exist_ok=True)
+        if settings.get("hub_private_repo") and hub.repo_info(there.repo_id).private is False:
             raise UserError(
-                f"training.hub_private_repo: true: {repository.repo_id} is there already and public;"
+                f"training.hub_private_repo: true: {there.repo_id} is there already and public;"
                 " make it private in its settings on the hub, or name another in training.hub_model_id"
             )
         hub.create_commit(
-            repository.repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=to_send(folder, name)) for name in contents.goes],
+            there.repo_id,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()],
             revision=settings.get("hub_revision"),
-            commit_message=f"{job.name}, trained with whisper-train",
+            commit_message=message,
         )
     except UserError:
         raise
     except Exception as error:
         reason = str(error).replace(token, "(token)")
-        raise RunFailed(f"the model is whole in {folder.path}, but the hub refused it: {reason}") from error
-    return str(repository)
+        raise RunFailed(f"the model is whole in {place}, but the hub refused it: {reason}") from error
+    return str(there)

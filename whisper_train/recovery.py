@@ -13,23 +13,31 @@ from whisper_train.out_of_memory import OutOfMemory
 from whisper_train.plan import RunPlan
 from whisper_train.prepare import make_resumable
 from whisper_train.resident import free_memory
+from whisper_train.rollback import rolled_back
 from whisper_train.run_folder import RunFolder
-from whisper_train.training.checkpoints import find_newest, step_of
+from whisper_train.sudden_ends import BadLoss
+from whisper_train.training.checkpoints import find_good, step_of
 
 
 def launch_until_it_fits(plan: RunPlan, hosts: Hosts, say: Callable[[str], None]) -> str:
     """launch(), again with half the device batch for as long as a step runs out of memory.
 
-    Raises RunFailed when one clip at a time does not fit. With several hosts too: each has a launcher of its own.
+    And again from an earlier checkpoint where the loss is bad and the job says rollback. Raises RunFailed when one clip
+    at a time does not fit. With several hosts too: each has a launcher of its own.
     """
     while True:
         try:
             return launch(plan, hosts, say)
+        except BadLoss as error:
+            bad = BadLoss(str(error), error.step)
         except OutOfMemory as error:
             if error.step is None:
                 raise
-            ran_out, step = str(error), error.step
+            bad, ran_out, step = None, str(error), error.step
         free_memory()  # the error is gone, and with it the frames that held model and optimizer
+        if bad is not None:
+            plan = rolled_back(plan, bad, hosts, say)
+            continue
         say(ran_out)
         plan = halved(plan, step, say)
         if hosts.count > 1:
@@ -43,7 +51,7 @@ def halved(plan: RunPlan, step: int, say: Callable[[str], None]) -> RunPlan:
         raise RunFailed(f"step {step:,} does not fit into memory with one clip at a time; {what_helps(plan)}")
     smaller = with_device_batch(layout, layout.per_device // 2)
     plan.folder.update(device_batch={"clips": smaller.per_device, "holds_for": setting(plan.job, layout.ranks)})
-    newest = find_newest(plan.folder.checkpoints, say)
+    newest = find_good(plan.folder.checkpoints, say)
     begun = step_of(newest) if newest else 0
     steps = f"steps {begun + 1:,} to {step - 1:,}" if step - 2 > begun else f"step {step - 1:,}"
     lost = f", trains {steps} again" if step - 1 > begun else ""

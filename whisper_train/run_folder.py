@@ -46,7 +46,7 @@ RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed laun
 
 # What may change between a run and its continuation without making it another run.
 MAY_CHANGE: tuple[str, ...] = ("machine", "gates", "evaluation.clips_during_training", "data.max_dropped_fraction")
-MAY_CHANGE += ("averaging", "card", "training.hub_", "evaluation.long_form", "evaluation.travel")
+MAY_CHANGE += ("averaging", "card", "faults", "training.hub_", "evaluation.long_form", "evaluation.travel")
 MAY_CHANGE += ("entities.beside",)
 MAY_CHANGE += tuple(
     f"training.{key}"
@@ -223,6 +223,12 @@ def start(job: Job, folder: RunFolder, facts: dict[str, Any]) -> None:
         sessions=[*before.get("sessions", []), session],
         **facts,
     )
+
+
+def rate_factor(folder: RunFolder) -> float:
+    """What is left of the job's learning rate after the rollbacks of this run."""
+    done = folder.read().get("rollbacks")
+    return float(done[-1]["learning_rate_factor"]) if done else 1.0
 
 
 def now() -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whisper_train.errors import RunFailed, Stopped, UserError
+from whisper_train.printable import printable
+from whisper_train.secret_values import DiscreetFormatter, without_secrets
 
 LIBRARIES = (
     "transformers",
@@ -38,7 +40,7 @@ def open_log(path: Path) -> Callable[[str], None]:
     """Returns `say`, which prints a line and adds it to the log; sends what libraries warn of to the log alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(DiscreetFormatter("%(asctime)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
     quiet_libraries(handler)
     logger = logging.getLogger("whisper_train")
     for old in list(logger.handlers):
@@ -49,6 +51,7 @@ def open_log(path: Path) -> Callable[[str], None]:
     logger.propagate = False
 
     def say(line: str) -> None:
+        line = printable(without_secrets(line))
         print_line(line)
         logger.info(line)
 
@@ -64,7 +67,7 @@ def errors_logged() -> Iterator[None]:
         raise
     except Exception as error:
         told = str(error) if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: {error}"
-        logging.getLogger("whisper_train").error("error: %s", told)
+        logging.getLogger("whisper_train").error("error: %s", printable(told))
         raise
 
 

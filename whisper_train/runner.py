@@ -15,6 +15,7 @@ from whisper_train.errors import STOPPED as EXIT_STOPPED
 from whisper_train.errors import Stopped, UserError
 from whisper_train.evaluate_job import EVALUATION_KEYS, evaluate_run
 from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.launch import find_hosts, launch
@@ -27,11 +28,13 @@ from whisper_train.run_folder import (
     DONE,
     FAILED,
     GATE_MISSED,
+    LAUNCHER_LOCK,
     MAY_CHANGE,
     STOPPED,
     TRAINED,
     TRAINING_LOG,
     RunFolder,
+    locked,
     opened,
     run_folder,
 )
@@ -112,6 +115,8 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
             " cause, and MACHINE=cpu runs on the processor"
         )
     layout = plan_layout(job, gpus=gpus, hosts=hosts.count)
+    if directories.mirror and hosts.rank == 0:
+        fetch_from_mirror(folder, directories.mirror / job.name)
     before = folder.read()
     if before.get("status") in (DONE, GATE_MISSED) and not asks_for_more(job, folder):
         done = finish_again(job, folder, directories, environment) if hosts.rank == 0 else before["status"]
@@ -122,7 +127,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         return EXIT_STATUS[launch(follower_plan(job, layout, folder, directories.cache), hosts, print_line)]
     only_evaluates = before.get("status") == TRAINED and not asks_for_more(job, folder)
     may_change = MAY_CHANGE + EVALUATION_KEYS if only_evaluates else MAY_CHANGE
-    with opened(job, folder, may_change), unwinding_on_sigterm():
+    with opened(job, folder, may_change), unwinding_on_sigterm(), cache_in_use(directories.cache):
         make_directory(directories.cache, named_by="CACHE_DIR")
         if before.get("status") == TRAINED and asks_for_more(job, folder):
             folder.update(status=STOPPED)
@@ -153,6 +158,15 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
         return EXIT_STATUS[status]
 
 
+def fetch_from_mirror(folder: RunFolder, place: Path) -> None:
+    """Brings back what MIRROR_DIR has of a run and MODEL_DIR has lost."""
+    from whisper_train.mirror import fetch_lost
+
+    make_directory(folder.path, named_by="MODEL_DIR")
+    with locked(folder.path / LAUNCHER_LOCK):
+        fetch_lost(folder, place, print_line)
+
+
 def finish(
     job: Job, folder: RunFolder, directories: Directories, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
@@ -172,7 +186,8 @@ def finish_again(job: Job, folder: RunFolder, directories: Directories, environm
 
     Nothing is done where nothing changed.
     """
-    with opened(job, folder, MAY_CHANGE + EVALUATION_KEYS), unwinding_on_sigterm(), naming(job):
+    whole = opened(job, folder, MAY_CHANGE + EVALUATION_KEYS)
+    with whole, unwinding_on_sigterm(), cache_in_use(directories.cache), naming(job):
         say = print_line if is_settled(job, folder.read()) else open_log(folder.logs / TRAINING_LOG)
         status = finish(job, folder, directories, environment, say)
         results = folder.evaluation / "results.json"

@@ -21,7 +21,7 @@ from whisper_train.run_folder import opened, run_folder
 from whisper_train.run_log import open_log
 from whisper_train.runner import resolve
 from whisper_train.training.build import build_trainer
-from whisper_train.training.callbacks import StopRequest
+from whisper_train.training.signals import StopRequest
 from whisper_train.training.window import whole_window
 
 LOADING_PROCESSES = {"cpu": 1, "cuda": 8}

@@ -15,7 +15,7 @@ import soundfile
 from tests.augment.signals import read
 from tests.conftest import RunCli
 from tests.evaluated import eval_only, read_lines, read_results, synthetic, transcriptions
-from tests.tiny import run, tiny_job, write_job
+from tests.tiny import run_here, tiny_job, write_job
 from whisper_train.augment.augmenter import augmenter_for
 from whisper_train.data.index import Index
 from whisper_train.evaluation.passages import AUGMENT_SEED
@@ -91,7 +91,7 @@ def test_training_hears_changed_clips_and_a_new_epoch_others(base: Path) -> None
     losses = {}
     for name, effects in (("clean", None), ("changed", NOISY)):
         data = {**tiny_job()["data"], "augment": effects}
-        run(write_job(base, name, data=data, training={"max_steps": 12, "eval_strategy": "no"}), base)
+        run_here(write_job(base, name, data=data, training={"max_steps": 12, "eval_strategy": "no"}), base)
         found = sorted((base / "models" / name / "checkpoints").glob("*/trainer_state.json"))[-1]
         losses[name] = [entry["loss"] for entry in json.loads(found.read_text())["log_history"] if "loss" in entry]
     assert losses["clean"] != losses["changed"]
@@ -101,7 +101,7 @@ def test_training_hears_changed_clips_and_a_new_epoch_others(base: Path) -> None
 
 def test_evaluation_in_training_hears_what_the_final_one_hears(base: Path) -> None:
     data = {"eval": {"held-out": noisy()}}
-    output = run(write_job(base, "noisy", data=data, training={"max_steps": 2, "eval_steps": 2}), base)
+    output = run_here(write_job(base, "noisy", data=data, training={"max_steps": 2, "eval_steps": 2}), base)
     during = re.search(r"evaluated: wer ([\d.]+)%", output)
     assert during
     folder = base / "models" / "noisy" / "evaluation"

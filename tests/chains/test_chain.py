@@ -16,7 +16,7 @@ import pytest
 
 from tests.chains.jobs import change, write_chain
 from tests.conftest import RunCli
-from tests.tiny import call, environment
+from tests.tiny import call, call_here, environment
 from whisper_train.chains.measure import all_sets, transcription_files
 from whisper_train.job_file import load_job
 from whisper_train.paths import find_directories, read_json, write_json
@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both chains, run to their ends: not to be changed, but copied."""
     base = tmp_path_factory.mktemp("chain")
     write_chain(base / "jobs")
-    chain(base, "third", "--beside", "third-plain")
+    chain_apart(base, "third", "--beside", "third-plain")
     return base
 
 
@@ -44,7 +44,13 @@ def here(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def chain(base: Path, *words: str, expect: int = 0) -> str:
-    return call([*COMMAND, *words, "--machine", "cpu"], environment(base), expect=expect, cwd=base)
+    """What the command prints, in this process, whose imports would be most of the time."""
+    return call_here(["chain", *words, "--machine", "cpu"], environment(base), expect=expect, cwd=base)
+
+
+def chain_apart(base: Path, *words: str) -> str:
+    """The same in a process of its own, as it is used."""
+    return call([*COMMAND, *words, "--machine", "cpu"], environment(base), expect=0, cwd=base)
 
 
 def states(output: str, name: str = "third") -> dict[str, str]:
@@ -253,7 +259,7 @@ def test_a_run_does_not_go_on_from_another_base_than_it_began_from(here: Path, r
 
 def test_in_the_background_it_ends_with_the_same_table(here: Path, made: Path) -> None:
     shutil.rmtree(here / "models" / "chains")
-    chain(here, "third", "--detach")
+    chain_apart(here, "third", "--detach")
     file = here / "models" / "chains" / "third" / "chain.json"
     deadline = time.monotonic() + 120
     while not file.is_file() and time.monotonic() < deadline:
@@ -282,6 +288,6 @@ def test_killed_ten_times_it_ends_with_the_table_of_an_unbroken_one(place: Path,
         else:
             assert process.returncode == 0
             shutil.rmtree(place / "models" / "third")  # it was through: there is to be something left to kill
-    chain(place, "third")
+    chain_apart(place, "third")
     assert table(place)["rows"] == table(made)["rows"]
     assert not list(place.glob("models/*.old-*"))

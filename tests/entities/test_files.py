@@ -1,6 +1,7 @@
 """Annotated sentences in files: what is wrong with them is told by line, and both forms hold the same."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.conftest import MakeJob, RunCli
 from whisper_train.entities.files import as_spans, read_conll, read_spans, write_sentences
 from whisper_train.entities.generate import Generator
+from whisper_train.entities.predictions import read_predictions, write_predictions
 from whisper_train.entities.sentence import Span, sentence_of, spans_of, split_words
 from whisper_train.errors import UserError
 from whisper_train.job_entities import Travel
@@ -49,7 +51,15 @@ def test_wrong_spans_are_told_by_line(tmp_path: Path, entities: object, message:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "is no JSON object"), ("[]", "is no JSON object"), ('{"entities": []}', "text: is missing")],
+    [
+        ("{", "is no JSON object"),
+        ("[]", "is no JSON object"),
+        ('{"entities": []}', "text: is missing"),
+        ('{"text": "a", "text": "b"}', "key 'text' is given twice"),
+        ('{"text": "Ly\\u001bon"}', "text: holds the control character"),
+        ('{"text": "Lyon", "kind": "\\ud800"}', "kind: holds the control character"),
+        (f'{{"text": "{"a" * 2**22}"}}', "a row has more than 4,194,304 characters"),
+    ],
 )
 def test_a_line_that_is_no_sentence(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "orders.jsonl"
@@ -66,6 +76,7 @@ def test_a_line_that_is_no_sentence(tmp_path: Path, line: str, message: str) -> 
         ("Lyon B-DEPARTURE", "'B-DEPARTURE': is not known; did you mean B-DEPART?"),
         ("Lyon X", "'X': is not known; there are O, B-DEPART"),
         ("Lyon", "4: 'Lyon': needs a word and its label"),
+        ("Ly\x1bon O", "4: line: holds the control character"),
     ],
 )
 def test_wrong_label_sequences_are_told_by_line(tmp_path: Path, lines: str, message: str) -> None:
@@ -104,6 +115,22 @@ def test_a_job_with_wrong_data_ends_with_status_2_and_one_message(
     assert len(errors) == 1
     assert name in errors[0]
     assert message in errors[0]
+
+
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "orders.jsonl")
+    with pytest.raises(UserError, match="cannot be read: is no regular file"):
+        list(read_spans(tmp_path / "orders.jsonl"))
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    """Other signs that Python takes for the end of a line may stand in a text."""
+    path = tmp_path / "orders.jsonl"
+    path.write_text(json.dumps({"text": "de Lyon\u2028merci"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    sentences = list(read_spans(path))
+    assert [one.text for one in sentences] == ["de Lyon\u2028merci"]
+    write_predictions(tmp_path / "found.jsonl", {}, sentences, [one.labels for one in sentences])
+    assert len(read_predictions(tmp_path / "found.jsonl")[1]) == 1
 
 
 def test_both_forms_hold_the_same(tmp_path: Path) -> None:

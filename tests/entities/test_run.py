@@ -93,10 +93,13 @@ def test_order_says_what_is_missing(here: Path, run_cli: RunCli, words: tuple[st
 
 
 def test_what_is_of_speech_alone_says_so(here: Path, run_cli: RunCli) -> None:
-    for verb in ("plan", "hear", "chain"):
+    for verb in ("plan", "hear", "chain", "qat", "benchmark-model"):
         done = run_cli(verb, "tiny.yaml")
         assert done.exit_code == 2, done.output
         assert f"{verb}: is of speech" in done.output
+    done = run_cli("publish", "tiny.yaml", "--export", "onnx-int8")
+    assert done.exit_code == 2, done.output
+    assert "publish --export: is of speech" in done.output
 
 
 def test_publish_knows_what_goes(here: Path, run_cli: RunCli) -> None:

@@ -1,15 +1,14 @@
 """Codes packed for a runtime come out of the file as they went in."""
 
-import numpy as np
 import pytest
 import torch
 
 from whisper_train.errors import RunFailed
-from whisper_train.export.activations import by_block, by_tensor
 from whisper_train.export.ggml_blocks import pack, quantize, unpack
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read, count_integers
-from whisper_train.export.onnx_layers import block_for, pack_blocks, unpack_blocks
+from whisper_train.export.onnx_layers import pack_blocks, unpack_blocks
+from whisper_train.quantization.attach import block_for
 from whisper_train.quantization.grid import Grid, find_codes, find_scales
 
 
@@ -17,7 +16,7 @@ def make_weight(bits: int, group: int | None, columns: int = 96) -> OnGrid:
     weight = torch.randn(12, columns, generator=torch.Generator().manual_seed(0))
     grid = Grid(bits=bits, group=group)
     scales = find_scales(weight, grid)
-    return OnGrid(find_codes(weight, scales, grid), scales, grid)
+    return OnGrid(find_codes(weight, scales, grid), scales, grid, None)
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 16), (4, 32), (4, 128), (8, None)])
@@ -57,11 +56,3 @@ def test_a_changed_scale_is_found() -> None:
 def test_a_layer_that_is_no_integers_in_the_file_is_found() -> None:
     with pytest.raises(RunFailed, match="a: is not in the file as integers"):
         count_integers({"a": make_weight(4, 32)}, [("a", None)])
-
-
-def test_activations_have_the_steps_that_the_runtimes_have() -> None:
-    value = torch.linspace(-1, 3, 64).view(2, 32)
-    assert np.unique(torch.round(by_tensor(value) * 255 / 4).numpy()).size <= 256
-    assert float((by_tensor(value) - value).abs().max()) <= 4 / 255
-    assert float((by_block(value, 16) - value).abs().max()) <= 3 / 127 / 2 + 1e-6
-    assert torch.equal(by_block(torch.zeros(1, 8), 8), torch.zeros(1, 8))

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import MakeWav, RunCli
+from tests.conftest import MakeJob, MakeWav, RunCli
 from tests.export.models import make_openai_like
 from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.convert import convert
 from whisper_train.export.forms import Form
-from whisper_train.export.grids import choose_grids, put_on_grids
+from whisper_train.export.grids import choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.ready import ready
+from whisper_train.export.recordings import Heard
 from whisper_train.export.reference import Reference
 from whisper_train.export.sounds import make_clips
 from whisper_train.export.source import load_source
@@ -71,7 +72,7 @@ def test_a_changed_code_in_ctranslate2s_file_fails_and_names_its_layer(made: Any
     folder = shutil.copytree(made("ctranslate2", "int8"), tmp_path / "copy")
     form = Form("ctranslate2", "int8")
     model = load_source(str(base), find_directories({})).model
-    placed = put_on_grids(model, choose_grids(model, form, None), form)
+    placed = put_on_grids(model, choose_layers(model, form, None), form)
     data = bytearray((folder / "model.bin").read_bytes())
     codes = placed["model.encoder.layers.0.fc1.weight"].codes.numpy().tobytes()
     place = bytes(data).index(codes) + 7
@@ -143,9 +144,13 @@ def test_onnx_is_the_model(made: Any, precision: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", [None, {"kind": "block-int8", "block": 16}])
+def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path, activation: Any) -> None:
+    """And its inputs are rounded where, and only where, they were in training."""
+    import onnx
+
     model = shutil.copytree(base, tmp_path / "trained")
-    grid = {"bits": 4, "group": 16}
+    grid = {"bits": 4, "group": 16, "activation": activation}
     tensors = {f"model.decoder.layers.0.{part}.weight": grid for part in ("fc1", "fc2", "self_attn.q_proj")}
     facts = {"version": 1, "scheme": "int4", "target": "onnx", "tensors": {**tensors, "proj_out.weight": grid}}
     (model / "quantization.json").write_text(json.dumps(facts))
@@ -158,6 +163,11 @@ def test_a_trained_grid_is_the_one_in_the_file(base: Path, tmp_path: Path) -> No
     assert set(described["tensors"]) == {*tensors, "model.decoder.embed_tokens.weight"}
     assert proven(folder)["integers"]["tensors"] == 4
     assert (folder / "quantization.json").is_file()
+    nodes = onnx.load(folder / "decoder_model.onnx", load_external_data=False).graph.node
+    levels = {
+        a.i for node in nodes if node.op_type == "MatMulNBits" for a in node.attribute if a.name == "accuracy_level"
+    }
+    assert levels == {4 if activation else 1}
 
 
 @pytest.mark.slow
@@ -180,7 +190,7 @@ def test_a_batch_writes_what_its_clips_write_alone(made: Any, base: Path) -> Non
 
     runtime = OnnxWhisper(made("onnx", "fp32"))
     source = load_source(str(base), find_directories({}))
-    clips = [features for _, features in make_clips(source.processor.feature_extractor, [])]
+    clips = [one.features for one in make_clips(source.processor.feature_extractor, [])]
     prompt = runtime.rules.prompt("de", None)
     reference = Reference(source.model)
     for beams in (1, 3):
@@ -203,7 +213,7 @@ def test_a_changed_code_in_an_onnx_file_fails_and_names_its_layer(made: Any, bas
     onnx.save(model, folder / "decoder_model.onnx")
     form = Form("onnx", "int4")
     source = load_source(str(base), find_directories({}))
-    placed = put_on_grids(source.model, choose_grids(source.model, form, None), form)
+    placed = put_on_grids(source.model, choose_layers(source.model, form, None), form)
     with pytest.raises(RunFailed, match=r"model\.decoder\.layers\.0\.fc1\.weight: 1 of"):
         count_integers(placed, ready(form).read(folder, placed))
 
@@ -221,11 +231,11 @@ def test_a_changed_float_fails_by_the_logits_and_names_its_place(made: Any, base
     stored.CopyFrom(numpy_helper.from_array(changed, stored.name))
     onnx.save(model, folder / "decoder_model.onnx")
     source = load_source(str(base), find_directories({}))
-    clips = make_clips(source.processor.feature_extractor, [])
+    heard = Heard(clips=make_clips(source.processor.feature_extractor, []), normalizer="raw", language="de")
     form = Form("onnx", "fp32")
     place = r"between model\.encoder\.layer_norm and model\.decoder\.layers\.0\.self_attn_layer_norm"
     with pytest.raises(RunFailed, match=place):
-        verify_folder(ready(form).open(folder), source.model, {}, form, clips, "de", lambda line: None)
+        verify_folder(ready(form).open(folder), source.model, {}, form, heard, str, lambda line: None)
 
 
 @pytest.mark.slow
@@ -243,3 +253,20 @@ def test_whisper_cpp_knows_openais_vocabularies_alone(base: Path, run_cli: RunCl
     result = run_cli("convert", base, "--to", "ggml", "--precision", "fp16", "--output", tmp_path / "x")
     assert result.exit_code == 2
     assert "take --to onnx or ctranslate2" in result.output
+
+
+@pytest.mark.slow
+def test_a_jobs_model_is_verified_with_the_clips_of_its_sets(
+    make_job: MakeJob, make_manifest: Any, run_cli: RunCli, place: Path
+) -> None:
+    manifest = str(make_manifest(place / "train" / "list.jsonl"))
+    held_out = {"held-out": [{"manifest": str(make_manifest(place / "eval" / "list.jsonl", first=4))}]}
+    training = {"max_steps": 1, "global_batch_size": 2}
+    job = make_job({"train": [{"manifest": manifest}], "eval": held_out}, training=training)
+    assert run_cli("train", job).exit_code in (0, 3)
+    result = run_cli("convert", "tiny", "--to", "ctranslate2", "--precision", "int8", "--clips", "2")
+    assert result.exit_code == 0, result.output
+    facts = proven(place / "models" / "tiny" / "exports" / "ctranslate2-int8")
+    assert [name.split(":")[0] for name in facts["clips"]] == ["held-out", "held-out"]
+    assert facts["words"]["clips"] == 2
+    assert "words: WER" in result.output

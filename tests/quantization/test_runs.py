@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import MakeJob, RunCli
-from tests.tiny import interrupt, run, write_job
+from tests.tiny import interrupt, run, run_here, write_job
 from whisper_train.quantization.grid import Grid, on_grid
 
 LEARNING = {"max_steps": 12, "save_steps": 4, "eval_steps": 4, "global_batch_size": 8, "learning_rate": 1e-3}
@@ -150,7 +150,7 @@ def test_a_quantized_base_is_no_teacher(small_job: Any, run_cli: RunCli, place: 
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the result of the tiny job as `plain`."""
     folder = tmp_path_factory.mktemp("runs")
-    run(write_job(folder, "plain", training={"max_steps": 6}), folder)
+    run_here(write_job(folder, "plain", training={"max_steps": 6}), folder)
     return folder
 
 
@@ -171,30 +171,39 @@ def losses(base: Path, name: str) -> dict[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "quantization",
-    [{**INT4, "start_step": 6, "distillation": {}}, {"scheme": "int8", "target": "ctranslate2"}, INT8],
+    ("quantization", "kills"),
+    [
+        ({**INT4, "start_step": 6, "distillation": {}}, ["step 2/12", "checkpoint-4", "step 5/12", "step 9/12", "end"]),
+        ({"scheme": "int8", "target": "ctranslate2"}, ["step 9/12"]),
+        (INT8, ["step 9/12"]),
+    ],
     ids=["int4", "ctranslate2", "int8"],
 )
-def test_killed_and_resumed_equals_unbroken_bit_for_bit(base: Path, quantization: dict[str, Any]) -> None:
-    """Killed in the first steps, before rounding began, while a checkpoint is written, and after it began."""
+def test_killed_and_resumed_equals_unbroken_bit_for_bit(
+    base: Path, quantization: dict[str, Any], kills: list[str]
+) -> None:
+    """Killed in the first steps, while a checkpoint is written, before rounding began and after, and at the end.
+
+    The other schemes differ in what they round by, which has no state of its own: once from a checkpoint shows it.
+    """
     name = f"{quantization['scheme']}-{quantization['target']}"
     changes = {"model": {"dropout": 0.1, "spec_augment": {"mask_time_prob": 0.1, "mask_time_length": 2}}}
-    run(write_qat(base, f"{name}-unbroken", quantization, **changes), base)
+    run_here(write_qat(base, f"{name}-unbroken", quantization, **changes), base)
     broken = write_qat(base, f"{name}-broken", quantization, **changes)
     log = base / "logs" / f"{name}-broken" / "training.log"
     log.parent.mkdir(parents=True)
     log.touch()
     checkpoints = base / "models" / f"{name}-broken" / "checkpoints"
-    moments = [
-        lambda: "step 2/12" in log.read_text(),
-        (checkpoints / ".incomplete" / "checkpoint-4").exists,
-        lambda: "step 5/12" in log.read_text(),
-        lambda: "step 9/12" in log.read_text(),
-        lambda: "step 12: evaluated" in log.read_text(),
-    ]
-    for moment in moments:
-        interrupt(broken, base, moment, signal.SIGKILL)
-    assert "resuming from checkpoint-" in run(broken, base)
+    moments: dict[str, Callable[[], bool]] = {
+        "step 2/12": lambda: "step 2/12" in log.read_text(),
+        "checkpoint-4": (checkpoints / ".incomplete" / "checkpoint-4").exists,
+        "step 5/12": lambda: "step 5/12" in log.read_text(),
+        "step 9/12": lambda: "step 9/12" in log.read_text(),
+        "end": lambda: "step 12: evaluated" in log.read_text(),
+    }
+    for kill in kills:
+        interrupt(broken, base, moments[kill], signal.SIGKILL)
+    assert "resuming from checkpoint-" in run_here(broken, base)
     assert trained(base, f"{name}-broken") == trained(base, f"{name}-unbroken")
     ours, theirs = base / "models" / f"{name}-broken", base / "models" / f"{name}-unbroken"
     for file in ("model.safetensors", "quantization.json"):
@@ -211,10 +220,11 @@ def test_two_ranks_with_zero2_agree_with_one(base: Path, quantization: dict[str,
         "zero": {**ZERO2, "processes": 1},
         "zeros": {**ZERO2, "processes": 2},
     }
+    training = {**LEARNING, "eval_strategy": "no", "load_best_model_at_end": False}
     curves = {}
     for machine, settings in machines.items():
         name = f"{quantization['scheme']}-{machine}"
-        run(write_qat(base, name, quantization, machine=settings), base)
+        run_here(write_qat(base, name, quantization, machine=settings, training=training), base)
         curves[machine] = losses(base, name)
     for machine, curve in curves.items():
         assert curve.keys() == curves["one"].keys() == set(range(1, 13))
@@ -226,7 +236,7 @@ def test_two_ranks_with_zero2_agree_with_one(base: Path, quantization: dict[str,
 def test_bf16_under_zero2_keeps_what_the_forward_pass_saw(base: Path) -> None:
     """The codes of the kept model are those of the checkpoint's bf16 weights, in float32 arithmetic."""
     machine = {**ZERO2, "processes": 2, "precision": "bf16", "per_device_train_batch_size": 2}
-    run(write_qat(base, "bf16", INT4, machine=machine), base)
+    run_here(write_qat(base, "bf16", INT4, machine=machine), base)
     folder = base / "models" / "bf16"
     kept = json.loads((folder / "run.json").read_text())["kept"]
     seen, saved = (
@@ -249,7 +259,7 @@ def test_bf16_under_zero2_keeps_what_the_forward_pass_saw(base: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_that_were_stopped_go_on_to_the_same_weights(base: Path) -> None:
     machine = {**ZERO2, "processes": 2}
-    run(write_qat(base, "ranks-unbroken", INT4, machine=machine), base)
+    run_here(write_qat(base, "ranks-unbroken", INT4, machine=machine), base)
     broken = write_qat(base, "ranks-broken", INT4, machine=machine)
     log = base / "logs" / "ranks-broken" / "training.log"
     interrupt(broken, base, lambda: log.is_file() and "step 7/12" in log.read_text(), signal.SIGTERM)

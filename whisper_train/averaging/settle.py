@@ -10,7 +10,7 @@ from pathlib import Path
 
 from whisper_train.averaging.choice import Point, choose, retention_sets
 from whisper_train.averaging.measure import hand_over, make_question, measure
-from whisper_train.averaging.state import asked_of, is_settled
+from whisper_train.averaging.state import ASIDE, asked_of, is_settled
 from whisper_train.averaging.weights import Ends, make_average
 from whisper_train.errors import UserError
 from whisper_train.evaluation.gates import percent
@@ -20,8 +20,6 @@ from whisper_train.job_file import display, dump_job
 from whisper_train.paths import Directories, write_text
 from whisper_train.run_folder import DONE, GATE_MISSED, TRAINED, RunFolder
 from whisper_train.tasks import parts_of
-
-ASIDE = ".averaging"  # in the run folder: one averaged model at a time, as long as it transcribes
 
 
 def settle_model(
@@ -54,15 +52,15 @@ def settle_model(
 
 def find_tuned(folder: RunFolder) -> Path:
     """The checkpoint that the tuned model is made of; raises UserError when it is gone."""
-    from whisper_train.training.checkpoints import is_complete
+    from whisper_train.training.checkpoints import find_damage
 
     facts = folder.read()
     path = folder.checkpoints / str(facts["kept"])
-    if not is_complete(path):
+    if damage := find_damage(path):
         made = json.dumps((facts.get("averaging") or {}).get("asked"))
         raise UserError(
-            f"averaging: starts from {display(path)}, the tuned model, which is not there any more; put it back, or"
-            f" ask for what the run's model was made with: averaging: {made}"
+            f"averaging: starts from {display(path)}, the tuned model, which is damaged or gone ({damage}); put it"
+            f" back, or ask for what the run's model was made with: averaging: {made}"
         )
     return path
 

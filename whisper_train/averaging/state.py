@@ -6,6 +6,8 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 
+ASIDE = ".averaging"  # in the run folder: one averaged model at a time, as long as it transcribes
+
 
 def asked_of(job: Job) -> dict[str, Any] | None:
     """What `job` asks for, as run.json keeps it."""

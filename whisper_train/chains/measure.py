@@ -18,6 +18,7 @@ from whisper_train.evaluate_job import choose_models, make_request
 from whisper_train.evaluation.results import BASELINE, TUNED
 from whisper_train.evaluation.transcription import read_header
 from whisper_train.exits import unwinding_on_sigterm
+from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Evaluation, Gates, Job
 from whisper_train.job_data import Source
 from whisper_train.paths import Directories, read_json, write_json
@@ -85,7 +86,7 @@ def measure_others(
     )
     if (place / "inputs.json").is_file() and read_json(place / "inputs.json")["digest"] == inputs:
         return
-    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm():
+    with locked(folder.path / LAUNCHER_LOCK), unwinding_on_sigterm(), cache_in_use(directories.cache):
         say = open_log(folder.logs / EVALUATION_LOG)
         say(f"{job.name}: evaluating on the other sets of the chain: {', '.join(others)}")
         models = choose_models(widened, folder, [], None, directories)

@@ -7,7 +7,7 @@ from typing import Any
 from whisper_train.chains.inputs import code_digest, model_digest
 from whisper_train.chains.load import load_chain
 from whisper_train.chains.measure import Sets, all_sets, measure_others, transcription_files
-from whisper_train.chains.states import Stage, State, draw_plan, look_at_chain, look_at_stage, set_aside
+from whisper_train.chains.states import TO_TRAIN, Stage, State, draw_plan, look_at_chain, look_at_stage, set_aside
 from whisper_train.chains.table import LEGEND, Measured, make_rows, say_losses, show_rows
 from whisper_train.data.prepare import hash_of
 from whisper_train.errors import DONE, GATE_MISSED, UserError
@@ -61,6 +61,7 @@ def run_chain(
     print_line(why)
     for chain in filter(None, (jobs, others)):
         print_line(f"\nchain {chain[-1].name}:\n{draw_plan(look_at_chain(chain, directories))}")
+    check_chain_room(jobs, others, directories, environment)
     if only_plan:
         return DONE
     status, measured = run_stages(jobs, sets, directories, environment)
@@ -71,6 +72,24 @@ def run_chain(
     if measured and status in (DONE, GATE_MISSED):
         print_line(f"\n{tell_chain(measured, beside_it, sets, directories, name=jobs[-1].name)}")
     return status
+
+
+def check_chain_room(
+    jobs: Sequence[Job], others: Sequence[Job], directories: Directories, environment: Mapping[str, str]
+) -> None:
+    """Says what the stages that are still to be trained will leave on the disk; UserError where it has no room."""
+    from whisper_train.planning.room import check_room
+    from whisper_train.planning.takes import chain_takes
+
+    takes = []
+    known: set[str] = set()
+    for chain in filter(None, (jobs, others)):
+        stages = [stage for stage in look_at_chain(chain, directories) if stage.job.name not in known]
+        missing = [stage.job for stage in stages if stage.state in TO_TRAIN]
+        known |= {job.name for job in missing}
+        takes += chain_takes(missing, chain[0], directories, environment)
+    way_out = "training.save_total_limit: 1 keeps the fewest checkpoints, MODEL_DIR names another disk"
+    check_room(takes, print_line, key="MODEL_DIR", way_out=way_out)
 
 
 def check_names(jobs: Sequence[Job], others: Sequence[Job]) -> None:

@@ -29,6 +29,7 @@ class State(StrEnum):
     NEW = "to train"
 
 
+TO_TRAIN = (State.UNFINISHED, State.STALE, State.NEW)
 MODEL_STAYS = (State.DONE, State.GATE_MISSED, State.EVALUATE)  # what builds on this model need not be made anew
 
 
@@ -124,9 +125,12 @@ def draw_plan(stages: Sequence[Stage]) -> str:
 def set_aside(job: Job, directories: Directories) -> Path:
     """Gives the folders of a stale run other names, so that its job can be run anew; nothing is deleted."""
     number = 1
-    while any((place / f"{job.name}.old-{number}").exists() for place in (directories.models, directories.logs)):
+    places = [place for place in (directories.models, directories.logs, directories.mirror) if place]
+    while any((place / f"{job.name}.old-{number}").exists() for place in places):
         number += 1
     move(directories.logs / job.name, directories.logs / f"{job.name}.old-{number}", but=(CONSOLE, BACKGROUND_LOCK))
+    if directories.mirror and (directories.mirror / job.name).exists():  # else it would be fetched back
+        (directories.mirror / job.name).rename(directories.mirror / f"{job.name}.old-{number}")
     if (directories.models / job.name).exists():  # last: what was interrupted before is stale still
         (directories.models / job.name).rename(directories.models / f"{job.name}.old-{number}")
     return directories.models / f"{job.name}.old-{number}"

@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,16 +21,22 @@ from typing import Any
 import numpy as np
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK
+from whisper_train.data.bounds import is_within
 from whisper_train.data.clip import Clip
 from whisper_train.data.index import Index, shorten, write_index
 from whisper_train.data.read import AudioReader
 from whisper_train.paths import written_whole
+from whisper_train.printable import UNPRINTABLE
 
 CLIPS_PER_CHUNK = 64
 TOO_LONG, UNREADABLE, SILENT = "too long", "unreadable", "silent"
+OUTSIDE = "outside the data folder"
 EMPTY_TEXT, TOO_MANY_TOKENS = "empty text", "too many tokens"
+CONTROL_CHARACTERS, SPECIAL_TOKENS = "control characters", "special tokens in the text"
 DUPLICATE, IN_TRAIN_AND_EVAL = "duplicate", "in both train and eval"
-REASONS = (UNREADABLE, EMPTY_TEXT, SILENT, TOO_LONG, TOO_MANY_TOKENS, DUPLICATE, IN_TRAIN_AND_EVAL)
+REASONS: tuple[str, ...] = (OUTSIDE, UNREADABLE, EMPTY_TEXT, CONTROL_CHARACTERS, SPECIAL_TOKENS, SILENT, TOO_LONG)
+REASONS += (TOO_MANY_TOKENS, DUPLICATE, IN_TRAIN_AND_EVAL)
+SPECIAL_TOKEN = re.compile(r"<\|[^<>|]{1,40}\|>")  # Whisper's tokenizer would read its own commands in the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +92,19 @@ def started_readers(workers: int) -> Iterator[Readers]:
         yield Readers(pool, 4 * workers)
 
 
-def inspect_chunk(clips: Sequence[Clip], columns: Sequence[str | None], max_seconds: float) -> list[Finding]:
+def inspect_chunk(
+    clips: Sequence[Clip], columns: Sequence[str | None], folders: Sequence[tuple[str, ...]], max_seconds: float
+) -> list[Finding]:
     reader = AudioReader(columns)
-    return [inspect(clip, reader, max_seconds) for clip in clips]
+    return [inspect(clip, reader, folders[clip.source], max_seconds) for clip in clips]
 
 
-def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
-    """Reads the audio of one clip, no more than a second past `max_seconds` of it."""
+def inspect(clip: Clip, reader: AudioReader, folders: tuple[str, ...], max_seconds: float) -> Finding:
+    """Reads the audio of one clip, which must lie in one of `folders`, no more than a second past `max_seconds`."""
+    if UNPRINTABLE.search(clip.audio):
+        return Finding(0.0, 0, UNREADABLE, "the name of its file is not UTF-8 or holds control characters")
+    if not is_within(clip, folders):
+        return Finding(0.0, 0, OUTSIDE, f"leads out of {folders[0]}")
     try:
         waveform = reader.read(clip.audio, clip.row_group, clip.row, clip.source, max_seconds + 1)
     except ValueError as error:
@@ -105,11 +118,13 @@ def inspect(clip: Clip, reader: AudioReader, max_seconds: float) -> Finding:
     return Finding(seconds, audio_hash)
 
 
-def text_problem(text: str, tokens: int, limits: Limits) -> tuple[str, str] | None:
+def text_problem(text: str) -> tuple[str, str] | None:
     if not text:
         return EMPTY_TEXT, ""
-    if limits.count_tokens and tokens > limits.max_tokens:
-        return TOO_MANY_TOKENS, f"{tokens} tokens, over {limits.max_tokens}"
+    if found := UNPRINTABLE.search(text):
+        return CONTROL_CHARACTERS, repr(found[0])
+    if found := SPECIAL_TOKEN.search(text):
+        return SPECIAL_TOKENS, found[0]
     return None
 
 
@@ -119,6 +134,7 @@ def audit_set(
     *,
     columns: Sequence[str | None],
     streamed: Sequence[bool],
+    folders: Sequence[tuple[str, ...]],
     limits: Limits,
     readers: Readers,
     cache: Path,
@@ -126,16 +142,18 @@ def audit_set(
 ) -> Tally:
     """Writes the usable clips to the index `path` and calls `drop(clip, reason, detail)` for the others.
 
-    `columns` and `streamed` are per source: its audio column, and whether its audio is only read during training.
+    `columns`, `streamed` and `folders` are per source: its audio column, whether its audio is only read during
+    training, and where its audio must lie.
     """
     tally = Tally()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for clip, finding in inspect_all(clips, columns, streamed, limits.max_seconds, readers):
+        for clip, finding in inspect_all(clips, columns, streamed, folders, limits.max_seconds, readers):
             tally.clips += 1
-            problem = (finding.reason, finding.detail) if finding.reason else None
+            problem = (finding.reason, finding.detail) if finding.reason else text_problem(clip.text)
             tokens = limits.count_tokens(clip.text) if limits.count_tokens and not problem else 0
-            problem = problem or text_problem(clip.text, tokens, limits)
+            if tokens > limits.max_tokens:
+                problem = TOO_MANY_TOKENS, f"{tokens} tokens, over {limits.max_tokens}"
             if problem:
                 tally.dropped[problem[0]] += 1
                 drop(clip, *problem)
@@ -149,7 +167,12 @@ def audit_set(
 
 
 def inspect_all(
-    clips: Iterable[Clip], columns: Sequence[str | None], streamed: Sequence[bool], max_seconds: float, readers: Readers
+    clips: Iterable[Clip],
+    columns: Sequence[str | None],
+    streamed: Sequence[bool],
+    folders: Sequence[tuple[str, ...]],
+    max_seconds: float,
+    readers: Readers,
 ) -> Iterator[tuple[Clip, Finding]]:
     """Yields every clip in order with what reading it showed; a bounded number is under way at once."""
     if all(streamed):
@@ -160,7 +183,7 @@ def inspect_all(
     while True:
         while len(under_way) < readers.most_chunks and (chunk := list(islice(remaining, CLIPS_PER_CHUNK))):
             local = [clip for clip in chunk if not streamed[clip.source]]
-            under_way.append((chunk, readers.pool.submit(inspect_chunk, local, columns, max_seconds)))
+            under_way.append((chunk, readers.pool.submit(inspect_chunk, local, columns, folders, max_seconds)))
         if not under_way:
             return
         chunk, future = under_way.popleft()

@@ -8,6 +8,7 @@ from typing import Any
 from whisper_train.audio import Waveform, decode
 from whisper_train.errors import UserError
 from whisper_train.job_data import Source
+from whisper_train.printable import printable
 
 AUDIO_COLUMNS = ("audio", "audio_filepath", "audio_path", "audio_file", "file_name", "file", "path", "wav", "filename")
 TEXT_COLUMNS: tuple[str, ...] = (
@@ -103,7 +104,7 @@ def find_optional_column(
 
 def as_text(value: object) -> str:
     """What a column about the speaker or the recording holds, as text; a number may be 0."""
-    return "" if value is None else str(value).strip()
+    return "" if value is None else printable(str(value)).strip()
 
 
 def read_file(path: str, max_seconds: float | None) -> Waveform:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
 from whisper_train.augment.augmenter import Augmenter
+from whisper_train.children import end_with_parent
 from whisper_train.data.index import Index
 from whisper_train.data.joining import join_clips
 from whisper_train.data.order import Draw
@@ -141,6 +142,10 @@ class ShieldedProcess(multiprocessing.context.ForkProcess):
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def run(self) -> None:
+        end_with_parent(signal.SIGKILL)  # torch's own look every five seconds misses one that hangs in a read
+        super().run()
 
 
 class ShieldedFork(multiprocessing.context.ForkContext):

@@ -60,6 +60,27 @@ def lengthen(audio: str, cache: Path) -> str:
     return f"{cache}/{audio.removeprefix(IN_CACHE)}" if audio.startswith(IN_CACHE) else audio
 
 
+def cached_audio(path: Path) -> set[str]:
+    """The different files under CACHE_DIR that the index at `path` names, relative to it.
+
+    None for an index that an interrupted audit has not finished: the next one makes it anew.
+    """
+    import pyarrow.compute as pc
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            audio = pa.ipc.open_file(source).read_all().column("audio")
+    except pa.ArrowInvalid:
+        return set()
+    named = pc.unique(pc.filter(audio, pc.starts_with(audio, IN_CACHE)))
+    return {one.removeprefix(IN_CACHE) for one in named.to_pylist()}
+
+
+def is_cached(path: Path, cache: Path) -> bool:
+    """Whether the index at `path` is there with every file of CACHE_DIR that it names: a cache may be cleaned."""
+    return path.is_file() and all((cache / name).exists() for name in cached_audio(path))
+
+
 class Index:
     """Random access to the rows of an index file; `cache` is CACHE_DIR now, None leaves paths as they stand."""
 

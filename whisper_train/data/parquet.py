@@ -14,6 +14,8 @@ from whisper_train.audio import Waveform, decode
 from whisper_train.data.clip import AUDIO_COLUMNS, Clip, find_column, find_columns
 from whisper_train.errors import UserError
 from whisper_train.job_data import Source
+from whisper_train.planning.room import Take, check_room
+from whisper_train.run_log import print_line
 
 CONVERTED = "refs/convert/parquet"  # the branch that the hub keeps Parquet copies on
 GROUPS_IN_MEMORY = 12  # row groups a reading process keeps; the order of clips moves through fewer at a time
@@ -39,7 +41,11 @@ def find_local_files(source: Source, split: str | None) -> list[str]:
     elif place.is_file():
         files = [place]
     else:
-        files = sorted(place.parent.glob(place.name))
+        try:
+            files = sorted(place.parent.glob(place.name))
+        except ValueError as error:
+            raise UserError(f"{source.label}: is no pattern of file names ({error})") from error
+    files = [path for path in files if path.is_file()]  # a pipe would be waited for
     if not files:
         raise UserError(f"{source.label}: no such Parquet file; check the source in the job")
     return [str(path) for path in files]
@@ -108,10 +114,33 @@ def find_hub_files(source: Source, split: str | None, cache: Path, language: str
         )
     if source.streaming:
         return addresses
+    takes = [Take(place=cache, bytes=bytes_to_fetch(addresses), what=f"{where} {name}")]
+    way_out = "CACHE_DIR names another disk, and streaming: true of the source keeps nothing there"
+    check_room(takes, print_line, key="CACHE_DIR", way_out=way_out)
     downloaded = datasets.DownloadManager(
         download_config=datasets.DownloadConfig(cache_dir=str(cache / "datasets" / "downloads"))
     ).download(addresses)
     return [str(path) for path in downloaded]
+
+
+def bytes_to_fetch(addresses: Sequence[str]) -> int:
+    """Bytes of those files of a hub data set that are not in the hub's cache, as far as the hub tells."""
+    import fsspec
+    from huggingface_hub import try_to_load_from_cache
+
+    total = 0
+    for address in addresses:
+        place = re.match(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.+)", address)
+        if place is None or isinstance(
+            try_to_load_from_cache(place["repo"], place["path"], revision=place["revision"], repo_type="dataset"), str
+        ):
+            continue
+        try:
+            files, path = fsspec.core.url_to_fs(address)
+            total += files.size(path) or 0
+        except Exception:  # of the network or of access: the download itself tells better what is wrong
+            continue
+    return total
 
 
 def is_partial(address: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from whisper_train.data.audit import DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
+from whisper_train.data.audit import OUTSIDE, DropLog, Limits, Tally, audit_set, drop_repeats, started_readers
+from whisper_train.data.bounds import folders_of
 from whisper_train.data.clip import NO_SUCH_FILE, Clip
-from whisper_train.data.index import VERSION, Index
+from whisper_train.data.index import VERSION, Index, is_cached
 from whisper_train.data.parquet import find_local_files, hub_revision
 from whisper_train.data.sources import read_source
 from whisper_train.data.tables import find_common_voice, find_folder_table
@@ -53,10 +54,13 @@ def prepare_data(
     fingerprint = fingerprint_of(job, window_seconds)
     done = folder / "audit.json"
     if done.is_file() and (audit := read_json(done)).get("fingerprint") == fingerprint:
-        if not any(problem_of(name, audit, job, folder) for name in audit["sets"]):
+        if not all(is_cached(index_path(folder, name), cache) for name in audit["sets"]):
+            say("data: audited before, and not in the cache any more; fetching and reading it again")
+        elif not any(problem_of(name, audit, job, folder) for name in audit["sets"]):
             say(f"data: audited before, {audit['sets']['train']['kept']:,} clips to train on ({done})")
             return dict(audit)
-        say("data: too much was dropped before; reading it again, as it may be mended")
+        else:
+            say("data: too much was dropped before; reading it again, as it may be mended")
     max_seconds = min(job.data.max_seconds, window_seconds)
     sets = {"train": job.data.training_sources, **{f"eval.{name}": sources for name, sources in job.data.eval.items()}}
     limits = dict.fromkeys(sets, WHOLE_RECORDINGS) | {"train": Limits(max_seconds, count_tokens, max_tokens)}
@@ -72,9 +76,9 @@ def prepare_eval_data(
     Others are audited into `own`. Raises UserError as prepare_data does.
     """
     wanted = {f"eval.{name}": set_fingerprint(job, job.data.eval[name]) for name in names}
-    found = find_audited(wanted, trained, job)
+    found = find_audited(wanted, trained, job, cache)
     rest = {name: job.data.eval[name.removeprefix("eval.")] for name in wanted if name not in found}
-    audited = find_audited(wanted, own, job)
+    audited = find_audited(wanted, own, job, cache)
     if not rest.keys() <= audited.keys():  # all of them anew: a folder holds one audit
         audit = make_audit(rest, dict.fromkeys(rest, WHOLE_RECORDINGS), job, own, {}, cache=cache, say=say)
         audited = {name: eval_set(name, own, audit) for name in rest}
@@ -82,13 +86,16 @@ def prepare_eval_data(
     return {name: found[f"eval.{name}"] for name in names}
 
 
-def find_audited(wanted: Mapping[str, str], folder: Path, job: Job) -> dict[str, EvalSet]:
-    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now, and will do."""
+def find_audited(wanted: Mapping[str, str], folder: Path, job: Job, cache: Path) -> dict[str, EvalSet]:
+    """Those of the `wanted` sets (name -> fingerprint) that were audited into `folder` as they are now, and will do.
+
+    None of whose clips `cache` has lost.
+    """
     if not (folder / "audit.json").is_file():
         return {}
     audit = read_json(folder / "audit.json")
     there = audit.get("fingerprints", {})
-    same = [name for name in wanted if there.get(name) == wanted[name]]
+    same = [name for name in wanted if there.get(name) == wanted[name] and is_cached(index_path(folder, name), cache)]
     return {name: eval_set(name, folder, audit) for name in same if not problem_of(name, audit, job, folder)}
 
 
@@ -156,6 +163,7 @@ def audit_sets(
                 index_path(folder, name),
                 columns=[source.audio_column for source in sources],
                 streamed=[source.streaming and name == "train" for source in sources],
+                folders=[folders_of(source) for source in sources],
                 limits=limits[name],
                 readers=readers,
                 cache=cache,
@@ -200,8 +208,8 @@ def check_audit(audit: dict[str, Any], job: Job, folder: Path) -> None:
 
 def all_are_missing(name: str, folder: Path) -> bool:
     """Whether clips were dropped from the set `name`, each because it has no file."""
-    lines = map(json.loads, (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
-    return {line.get("detail") for line in lines if line["set"] == name} == {NO_SUCH_FILE}
+    with (folder / "dropped.jsonl").open(encoding="utf-8") as lines:
+        return {line.get("detail") for line in map(json.loads, lines) if line["set"] == name} == {NO_SUCH_FILE}
 
 
 def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> str | None:
@@ -210,6 +218,8 @@ def problem_of(name: str, audit: Mapping[str, Any], job: Job, folder: Path) -> s
     lost = counted["clips"] - counted["kept"]
     most = sorted(counted["dropped"].items(), key=lambda item: -item[1])[:SHOWN_REASONS]
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in most)
+    if OUTSIDE in counted["dropped"]:
+        reasons += "; DATA_DIR=<folder> in .env allows another one"
     if not counted["kept"]:
         return f"data.{name}: no usable clip among {counted['clips']:,} ({reasons}); see {folder / 'dropped.jsonl'}"
     if lost > limit * counted["clips"]:

@@ -27,9 +27,7 @@ MAX_TRIES_PER_SENTENCE = 50
 
 def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
     """The manifest of the clips of `recipe`; makes them (FLAC, 16 kHz) in `cache` unless they are there already."""
-    later = {"travel"} if recipe.travel is None else None  # recipes of before this key keep their clips
-    digest = hashlib.sha256(recipe.model_dump_json(exclude=later).encode()).hexdigest()[:16]
-    folder = cache / "synthetic" / f"{language}-{digest}"
+    folder = synthetic_folder(recipe, cache, language)
     if (folder / "manifest.jsonl").is_file():
         return folder / "manifest.jsonl"
     partial = folder.with_name(f".{folder.name}.incomplete")
@@ -42,6 +40,13 @@ def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
     partial.replace(folder)
     sync(folder.parent)
     return folder / "manifest.jsonl"
+
+
+def synthetic_folder(recipe: Synthetic, cache: Path, language: str) -> Path:
+    """Where the clips of `recipe` lie, once they are made."""
+    later = {"travel"} if recipe.travel is None else None  # recipes of before this key keep their clips
+    digest = hashlib.sha256(recipe.model_dump_json(exclude=later).encode()).hexdigest()[:16]
+    return cache / "synthetic" / f"{language}-{digest}"
 
 
 def make_clips(recipe: Synthetic, folder: Path) -> None:

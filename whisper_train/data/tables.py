@@ -2,17 +2,19 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from whisper_train.data.clip import Clip, Columns, find_columns
 from whisper_train.errors import UserError
 from whisper_train.job_data import Source
 from whisper_train.job_file import display
+from whisper_train.paths import open_regular
+from whisper_train.printable import printable
 
 SHOWN_SPLITS = 10  # a column of that name may hold anything
+MAX_CHARACTERS = 2**22  # of a line, or of a row over several: memory holds one, whatever a file is made of
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -44,7 +46,7 @@ def read_table(path: Path, source: Source, position: int, language: str, split: 
         if value is not None and not isinstance(value, str):
             raise UserError(f"{origin}:{line}: {columns.text}: {value!r}: must be text")
         yield Clip(
-            id=f"{name}:{line}" if "#" in name else name,
+            id=printable(f"{name}:{line}" if "#" in name else name),
             audio=str(audio_folder / name),
             text=(value or "").strip(),
             language=source.language or language,  # a table's own column may not use Whisper's codes
@@ -64,8 +66,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix.lower() not in readers:
         raise UserError(f"{origin}: manifest: must end in .jsonl, .csv or .tsv")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from readers[path.suffix.lower()](file, origin)
+        with open(path, encoding="utf-8-sig", newline="", opener=open_regular) as file:
+            yield from readers[path.suffix.lower()](Lines(file, origin), origin)
     except FileNotFoundError as error:
         raise UserError(f"{origin}: no such file; check the source in the job") from error
     except OSError as error:
@@ -74,12 +76,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"{origin}: is not UTF-8 text; convert it") from error
 
 
-def read_jsonl(file: Any, origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, text in enumerate(file, 1):
+def read_jsonl(lines: "Lines", origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, text in enumerate(lines, 1):
+        lines.row_ends()
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text, object_pairs_hook=without_doubles)
+        except KeyError as error:
+            raise UserError(f"{origin}:{line}: key {error} is given twice; keep one") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{origin}:{line}: not JSON ({str(error).split(':')[0]}); one object a line") from error
         if not isinstance(row, dict):
@@ -87,13 +92,26 @@ def read_jsonl(file: Any, origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, row
 
 
-def read_delimited(file: Any, origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON line; raises KeyError for a key that is given twice, of which json takes the last."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(printable(next(name for name in names if names.count(name) > 1)))
+    return row
+
+
+def read_delimited(lines: "Lines", origin: str) -> Iterator[tuple[int, dict[str, Any]]]:
     tabs = origin.lower().endswith(".tsv")
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(MAX_CHARACTERS)
     # Common Voice and most TSV writers do not quote: a lone quotation mark belongs to the sentence.
-    reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.DictReader(file)
+    reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.DictReader(lines)
     try:
+        names = [name for name in reader.fieldnames or () if name]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"{origin}:1: column {printable(double)} is given twice; rename one")
         for row in reader:
+            lines.row_ends()
             if None in row:
                 raise UserError(f"{origin}:{reader.line_num}: has more fields than the header; quote the text")
             yield reader.line_num, row
@@ -140,11 +158,48 @@ def read_sidecars(source: Source, position: int, language: str) -> Iterator[Clip
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
         found = True
         try:
-            text = path.with_suffix(".txt").read_text(encoding="utf-8-sig").strip()
+            text = read_sidecar(path.with_suffix(".txt"))
         except FileNotFoundError:
             text = ""
+        except OSError as error:
+            raise UserError(f"{display(path.with_suffix('.txt'))}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{display(path.with_suffix('.txt'))}: is not UTF-8 text; convert it") from error
-        yield Clip(str(path.relative_to(folder)), str(path), text, source.language or language, source=position)
+        yield Clip(
+            printable(str(path.relative_to(folder))), str(path), text, source.language or language, source=position
+        )
     if not found:
         raise UserError(f"folder: {folder}: holds no {', '.join(AUDIO_SUFFIXES)} file; check the source in the job")
+
+
+def read_sidecar(path: Path) -> str:
+    """The text of a clip that stands in a file of its own; of one that is no transcript, the beginning."""
+    with open(path, encoding="utf-8-sig", opener=open_regular) as file:
+        return file.read(MAX_CHARACTERS).strip()
+
+
+class Lines:
+    """The lines of a file, read so that memory stays flat; `row_ends` is called where the reader has a whole row."""
+
+    def __init__(self, file: TextIO, origin: str) -> None:
+        self.file, self.origin = file, origin
+        self.number = self.characters = 0
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        text = self.file.readline(MAX_CHARACTERS + 1)
+        self.number += 1
+        self.characters += len(text)
+        if self.characters > MAX_CHARACTERS:
+            raise UserError(
+                f"{self.origin}:{self.number}: a row has more than {MAX_CHARACTERS:,} characters; write one clip a"
+                " line, and close every quotation mark"
+            )
+        if not text:
+            raise StopIteration
+        return text
+
+    def row_ends(self) -> None:
+        self.characters = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
 from whisper_train.data.dataset import IGNORED, Counts
 from whisper_train.data.order import ClipOrder
@@ -17,25 +17,26 @@ from whisper_train.entities.scores import count_sentences, rates
 from whisper_train.entities.sets import open_set
 from whisper_train.evaluation.passages import choose_clips
 from whisper_train.job import Job
+from whisper_train.job_entities import LABELS
 from whisper_train.job_file import display
+from whisper_train.out_of_memory import evaluating
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder
-from whisper_train.training.arguments import make_arguments, report_to
-from whisper_train.training.build import check_launch, checkpoint_facts
-from whisper_train.training.callbacks import (
-    EarlyStopCallback,
-    OrderCallback,
-    ProgressCallback,
-    StopCallback,
-    StopRequest,
-    TensorBoardCallback,
-    ThroughputCallback,
+from whisper_train.training.arguments import make_arguments
+from whisper_train.training.build import (
+    add_last_callbacks,
+    check_launch,
+    checkpoint_facts,
+    make_room,
+    other_callbacks,
 )
-from whisper_train.training.evaluate import gather
+from whisper_train.training.callbacks import StopCallback
+from whisper_train.training.evaluate import gather, leave_if_asked
+from whisper_train.training.job_trainer import JobTrainer
 from whisper_train.training.last_step import StepWatch
 from whisper_train.training.meter import Meter, Work
 from whisper_train.training.run import choose_checkpoint
-from whisper_train.training.trainer import JobTrainer
+from whisper_train.training.signals import StopRequest
 
 FLOPS_OF_A_WEIGHT = 6  # forward and backward, for each position (Kaplan et al. 2020, arXiv:2001.08361)
 
@@ -91,20 +92,13 @@ def build_trainer(
     flops = StepFlops(sum(parameter.numel() for parameter in model.parameters()) - embedded)
     meter = Meter(Work(**throughput["totals"]) if throughput else Work(), 0.0, flops)
     stop, watch = StopCallback(request), StepWatch()
-    callbacks: list[TrainerCallback] = [stop, watch, OrderCallback(order), ProgressCallback(say)]
-    callbacks.append(ThroughputCallback(meter, plan.folder))
-    best = max if args.greater_is_better else min
-    patience = job.training.get("early_stopping_patience")
-    callbacks.append(EarlyStopCallback(args.metric_for_best_model, patience, best))
-    if "tensorboard" in report_to(job):
-        callbacks.append(TensorBoardCallback(plan.folder.logs))
     trainer = EntityTrainer(
         model=model,
         args=args,
         train_dataset=SentenceDataset(train.sentences, tokenizer, most),
         eval_dataset=SentenceDataset(first_eval_sentences(plan), tokenizer, most),
         data_collator=PieceCollator(tokenizer.pad_token_id),
-        callbacks=callbacks,
+        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, say)],
         processor=tokenizer,
         order=order,
         measure=measure,
@@ -113,7 +107,12 @@ def build_trainer(
         checkpoint_facts=checkpoint_facts(plan),
         loss=label_loss,
         meter=meter,
+        choices=len(LABELS),
+        stop=stop,
+        room=make_room(plan, model, request, say),
+        batch_timeout=job.faults.batch_timeout,
     )
+    add_last_callbacks(trainer, plan, say)
     check_launch(trainer, plan)
     return trainer, stop, watch
 
@@ -125,16 +124,23 @@ def first_eval_sentences(plan: RunPlan) -> list[Any]:
 
 
 def measure(trainer: Any) -> dict[str, float]:
-    """`macro_f1`, `sentence_accuracy` and `loss` on the eval sentences; every rank labels its share."""
+    """`macro_f1`, `sentence_accuracy` and `loss` on the eval sentences; every rank labels its share.
+
+    Raises EvaluationLeft when the run is asked to leave meanwhile.
+    """
     dataset = trainer.eval_dataset
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     mine = range(trainer.args.process_index, len(dataset), trainer.args.world_size)
     tokens = [dataset.sentences[one].tokens for one in mine]
     size = trainer.args.per_device_eval_batch_size
-    labelled = label_words(model, trainer.processor, tokens, max_tokens=dataset.max_tokens, batch_size=size)
+    how: dict[str, Any] = {"max_tokens": dataset.max_tokens, "batch_size": size, "leaves": trainer.asked}
+    with evaluating(size):
+        labelled = label_words(model, trainer.processor, tokens, **how)
+    leave_if_asked(trainer)
     pairs = gather([(dataset.sentences[one].labels, labels) for one, labels in zip(mine, labelled, strict=True)])
     found = rates(count_sentences([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-    loss = mean_loss(trainer, model, list(mine), size)
+    with evaluating(size):
+        loss = mean_loss(trainer, model, list(mine), size)
     return {"macro_f1": found["macro_f1"], "sentence_accuracy": found["sentence_accuracy"], "loss": loss}
 
 
@@ -149,6 +155,9 @@ def mean_loss(trainer: Any, model: Any, positions: list[int], size: int) -> floa
         with trainer.compute_loss_context_manager():
             summed = label_loss(model(**inputs), labels, torch.tensor(1.0, device=labels.device))
         total += torch.stack([summed.double(), (labels != IGNORED).sum().double()])
+        if trainer.asked():
+            break
+    leave_if_asked(trainer)
     reduced = trainer.accelerator.reduce(total)
     return float(reduced[0] / reduced[1].clamp(min=1))
 

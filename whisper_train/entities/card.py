@@ -48,10 +48,11 @@ def summary(job: Job, results: dict[str, Any]) -> str:
     """What the model is, in a sentence, and loudly if it is not promoted."""
     made = "trained from random weights" if job.base == "new" else f"fine-tuned from {describe_base(job.base)}"
     text = f"A model that finds departure, arrival and stops in French travel orders, {made}."
-    if results.get("promoted") is not False:
+    if results.get("promoted") is True:
         return f"{text} It met its gates and is promoted." if results.get("gates") else text
-    missed = "; ".join(escape(gate["sentence"]) for gate in results["gates"] if not gate["met"])
-    return f"{text}\n\n> **Not promoted: this model did not meet what was asked of it.** {missed}."
+    missed = [escape(gate["sentence"]) for gate in results.get("gates") or [] if not gate["met"]]
+    reason = "; ".join(missed) or "its results do not say why"
+    return f"{text}\n\n> **Not promoted: this model did not meet what was asked of it.** {reason}."
 
 
 def sections(job: Job, results: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from whisper_train.evaluate import EvalModel, Request, model_digest
 from whisper_train.evaluation.passages import choose_clips
 from whisper_train.evaluation.results import BASELINE, TUNED
 from whisper_train.model import resolve_place
+from whisper_train.out_of_memory import evaluating
 from whisper_train.paths import Directories
 from whisper_train.run_folder import installed_versions
 
@@ -31,19 +32,27 @@ def check_models(models: Sequence[EvalModel]) -> None:
 
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
+    from whisper_train.entities.room import check_evaluation_room
+
     models = with_baselines(request, say)
     request.folder.mkdir(parents=True, exist_ok=True)
-    sets = {name: open_eval_set(request, name) for name in request.sets}
+    sets = {name: choose(open_eval_set(request, name), request.at_most) for name in request.sets}
+    check_evaluation_room(request, models, [len(chosen) for chosen in sets.values()], say)
     for model in models:
         label, digest = open_model(request, model)
-        for name, read in sets.items():
-            chosen = [read.sentences[one] for one in choose_clips(read.sentences, request.at_most)]
+        for name, chosen in sets.items():
             header: dict[str, Any] = {"label": model.label, "model": model.name, "model_digest": digest, "set": name}
             header |= {"job": request.job.name, "language": request.job.language, "versions": installed_versions()}
             header |= seen_in_training(request, chosen) if model.label == TUNED else {}
-            labelled = label([sentence.tokens for sentence in chosen])
+            with evaluating(request.job.machine.per_device_eval_batch_size):
+                labelled = label([sentence.tokens for sentence in chosen])
             write_predictions(predictions_file(request.folder, model.label, name), header, chosen, labelled)
     return write_results(request.folder, request.job, request.gates, request.sets, [model.label for model in models])
+
+
+def choose(read: Sentences, at_most: int | None) -> list[Sentence]:
+    """The sentences of a set that are measured."""
+    return [read.sentences[one] for one in choose_clips(read.sentences, at_most)]
 
 
 def predictions_file(folder: Path, label: str, name: str) -> Path:

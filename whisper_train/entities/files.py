@@ -1,14 +1,17 @@
 """The two forms of annotated sentences on the disk: CoNLL, and JSON lines with character spans."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from whisper_train.data.tables import Lines, without_doubles
 from whisper_train.entities.sentence import Sentence, Span, check_labels, sentence_of
 from whisper_train.errors import UserError
 from whisper_train.job_file import display
-from whisper_train.paths import written_whole
+from whisper_train.paths import open_regular, written_whole
+from whisper_train.printable import UNPRINTABLE
 
 FORMATS = {".conll": "conll", ".txt": "conll", ".jsonl": "spans"}
 FACTS = ("kind", "pattern")  # of a sentence; in CoNLL as comments: # kind = via
@@ -23,7 +26,11 @@ def read_conll(path: Path) -> Iterator[Sentence]:
     labels: list[str] = []
     facts: dict[str, str] = {}
     first = 1
-    for number, line in enumerate([*read_text(path).split("\n"), ""], 1):
+    for number, line in enumerate(chain(read_lines(path), [""]), 1):
+        try:
+            check_characters(line, "line")
+        except ValueError as error:
+            raise UserError(f"{display(path)}:{number}: {error}") from error
         key, equals, value = line.removeprefix("# ").partition(" = ")
         if line.startswith("# ") and equals and not tokens:
             facts |= {key: value.strip()} if key in FACTS else {}
@@ -57,7 +64,7 @@ def read_spans(path: Path) -> Iterator[Sentence]:
 
     Raises UserError naming the line of what is wrong.
     """
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -68,16 +75,25 @@ def read_spans(path: Path) -> Iterator[Sentence]:
 
 def read_line(line: str) -> Sentence:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=without_doubles)
+    except KeyError as error:
+        raise ValueError(f"key {error} is given twice; keep one") from error
     except (ValueError, RecursionError) as error:
         raise ValueError("is no JSON object; one sentence a line") from error
     if not isinstance(value, dict):
         raise ValueError("is no JSON object; one sentence a line")
+    return read_object(value)
+
+
+def read_object(value: Mapping[str, Any]) -> Sentence:
+    """The sentence that a line's object holds; raises ValueError for what is wrong with it."""
     text = value.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("text: is missing or empty; each line needs it")
-    spans = spans_in(value.get("entities", []))
-    return sentence_of(text, spans, *(str(value.get(fact) or "") for fact in FACTS))
+    facts = [str(value.get(fact) or "") for fact in FACTS]
+    for key, said in zip(("text", *FACTS), (text, *facts), strict=True):
+        check_characters(said, key)
+    return sentence_of(text, spans_in(value.get("entities", [])), *facts)
 
 
 def spans_in(given: Any) -> list[Span]:
@@ -94,9 +110,20 @@ def spans_in(given: Any) -> list[Span]:
     return spans
 
 
-def read_text(path: Path) -> str:
+def check_characters(text: str, key: str) -> None:
+    """Raises ValueError for a control character, or half a surrogate pair, which no file in UTF-8 can hold."""
+    if found := UNPRINTABLE.search(text):
+        raise ValueError(f"{key}: holds the control character {found[0]!r}; take it out")
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yields the lines of a file, without their ends; raises UserError for what is no text."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig", opener=open_regular) as file:
+            lines = Lines(file, display(path))
+            for line in lines:
+                lines.row_ends()
+                yield line.removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{display(path)}: is not UTF-8 text (byte {error.start}); convert it") from error
     except OSError as error:

@@ -9,6 +9,13 @@ from typing import Any
 from whisper_train.errors import UserError
 from whisper_train.job_entities import LABELS, Encoder
 from whisper_train.model import current_umask, load
+from whisper_train.model_trust import (
+    check_settings,
+    check_settings_files,
+    check_weights,
+    pickles_allowed,
+    read_settings,
+)
 from whisper_train.paths import sync
 
 SPECIAL = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>")  # as CamemBERT's
@@ -20,10 +27,22 @@ def load_tokenizer(place: str, *, revision: str | None = None, key: str = "base"
     from transformers import AutoTokenizer
 
     check_kind(place, key)
-    tokenizer = load(AutoTokenizer.from_pretrained, place, key=key, kind=None, revision=revision)
+    how: dict[str, Any] = {"key": key, "kind": None, "revision": revision, "trust_remote_code": False}
+    tokenizer = load(AutoTokenizer.from_pretrained, place, **how)
     if not tokenizer.is_fast:
         raise UserError(f"{key}: {place}: its tokenizer does not say which piece is of which word; choose another base")
     return tokenizer
+
+
+def load_encoder_config(place: str, *, revision: str | None = None, key: str = "base") -> Any:
+    """The configuration of a hub id or folder; raises UserError where it asks for code, or for absurd sizes."""
+    from transformers import AutoConfig, PreTrainedConfig
+
+    check_kind(place, key)
+    how: dict[str, Any] = {"key": key, "kind": None, "revision": revision}
+    if not os.path.isabs(place):
+        check_settings(load(PreTrainedConfig.get_config_dict, place, **how)[0], f"{key}: {place}")
+    return load(AutoConfig.from_pretrained, place, **how, trust_remote_code=False)
 
 
 def load_encoder(place: str, *, revision: str | None = None, key: str = "base", seed: int | None = None) -> Any:
@@ -32,10 +51,11 @@ def load_encoder(place: str, *, revision: str | None = None, key: str = "base", 
     Raises UserError when there is none. Without a `seed` the head must be there: the model is a finished one.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForTokenClassification, set_seed
+    from transformers import AutoModelForTokenClassification, set_seed
 
-    check_kind(place, key)
-    config = load(AutoConfig.from_pretrained, place, key=key, kind=None, revision=revision)
+    config = load_encoder_config(place, revision=revision, key=key)
+    if os.path.isabs(place):
+        check_weights(Path(place), key)
     ours = [config.id2label.get(number) for number in range(len(LABELS))] == list(LABELS)
     if not ours and seed is None:
         raise UserError(
@@ -51,6 +71,8 @@ def load_encoder(place: str, *, revision: str | None = None, key: str = "base", 
         kind=None,
         revision=revision,
         dtype=torch.float32,
+        use_safetensors=None if pickles_allowed() else True,
+        trust_remote_code=False,
         id2label=dict(enumerate(LABELS)),
         label2id={label: number for number, label in enumerate(LABELS)},
         ignore_mismatched_sizes=not ours,
@@ -58,18 +80,15 @@ def load_encoder(place: str, *, revision: str | None = None, key: str = "base", 
 
 
 def check_kind(place: str, key: str) -> None:
-    """Raises UserError for a folder that is not there or holds a Whisper."""
+    """Raises UserError for a folder that is not there, holds a Whisper, or asks for more than to be read."""
     if not os.path.isabs(place):
         return
     config = Path(place) / "config.json"
     if not config.is_file():
         trained = "; train that job first, or check the path" if not Path(place).is_dir() else "; it holds no model"
         raise UserError(f"{key}: {place}: no config.json there{trained}")
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{key}: {config}: is not the configuration of a model; copy or train it again") from error
-    if kind == "whisper":
+    check_settings_files(Path(place), key)
+    if read_settings(config).get("model_type") == "whisper":
         raise UserError(f"{key}: {place}: is a whisper model; entities need one that labels words, as CamemBERT does")
 
 

@@ -1,6 +1,6 @@
 """From sentences to batches of word pieces with labels, and back from pieces to words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -85,9 +85,18 @@ class PieceCollator:
 
 @torch.inference_mode()
 def label_words(
-    model: Any, tokenizer: Any, sentences: Sequence[Sequence[str]], *, max_tokens: int, batch_size: int
+    model: Any,
+    tokenizer: Any,
+    sentences: Sequence[Sequence[str]],
+    *,
+    max_tokens: int,
+    batch_size: int,
+    leaves: Callable[[], bool] = lambda: False,
 ) -> list[list[str]]:
-    """A label for each word of `sentences`; words beyond `max_tokens` pieces get O."""
+    """A label for each word of `sentences`; words beyond `max_tokens` pieces get O.
+
+    Where `leaves` says so, between two batches, the rest is not labelled.
+    """
     was_training = model.training
     model.eval()
     encoded = {position: encode(tokenizer, tokens, max_tokens) for position, tokens in enumerate(sentences) if tokens}
@@ -103,5 +112,7 @@ def label_words(
             for number, word in zip(row, encoded[position][1], strict=False):
                 if word is not None:
                     labelled[position][word] = LABELS[number]
+        if leaves():
+            break
     model.train(was_training)
     return labelled

@@ -51,7 +51,7 @@ def write_predictions(
 def read_predictions(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The header and the lines of a file; raises UserError for one that is damaged."""
     try:
-        header, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        header, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
         if header.get("predictions") != 1:
             raise ValueError("is of another version")
     except (OSError, ValueError, AttributeError) as error:

@@ -16,7 +16,7 @@ from whisper_train.paths import Directories
 from whisper_train.plan import RunPlan
 from whisper_train.prepare import check_same_base, check_same_data, make_resumable
 from whisper_train.run_folder import RunFolder, start
-from whisper_train.training.checkpoints import find_newest
+from whisper_train.training.checkpoints import find_good
 
 
 def settings_of(job: Job) -> Entities:
@@ -35,6 +35,7 @@ def prepare(
 
     DeepSpeed, which a machine profile may name for speech, is left out: an encoder fits on any card.
     """
+    from whisper_train.entities.room import check_download_room, check_training_room
     from whisper_train.training.arguments import make_arguments
 
     say(f"data: reading {', '.join(source.label for source in job.data.train)}")
@@ -42,8 +43,10 @@ def prepare(
     base = resolve_place(job.base, directories)
     if job.base == "new":
         base = make_new_base(job, folder, sets["train"])
+    check_download_room(job, base, directories, say)
     tokenizer = load_tokenizer(base, revision=job.base_revision)
-    load_encoder(base, revision=job.base_revision, seed=job.training.get("seed", 42))
+    model = load_encoder(base, revision=job.base_revision, seed=job.training.get("seed", 42))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     if layout.ranks == 1:
         make_arguments(job, layout, folder.path, None)  # what transformers refuses is told before the run begins
     inputs = learning_inputs(job, directories)
@@ -55,7 +58,8 @@ def prepare(
         lost = ", ".join(f"{number:,} {reason}" for reason, number in counted["dropped"].items())
         say(f"data: {name}: {counted['kept']:,} of {counted['clips']:,} sentences kept; dropped: {lost or 'none'}")
     digests = {name: counted["digest"] for name, counted in facts["sets"].items()}
-    checkpoint = find_newest(folder.checkpoints, say)
+    checkpoint = find_good(folder.checkpoints, say)
+    check_training_room(job, folder, parameters, layout.global_batch, say)
     if checkpoint is not None:
         check_same_data(folder, digests)
         make_resumable(checkpoint, layout, None, say)

@@ -81,9 +81,14 @@ def names_of(text: str, labels: Sequence[str]) -> Names:
 
 
 def annotations(sources: Sequence[Source], job: Job, cache: Path) -> dict[str, Sentence]:
-    """The true entities of spoken orders by their text, from manifests whose lines have `entities`."""
+    """The true entities of spoken orders by their text, from manifests whose lines have `entities`.
+
+    Texts that the audit drops are left out. Raises UserError naming the line of what is wrong with the others.
+    """
+    from whisper_train.data.audit import text_problem
     from whisper_train.data.sources import find_table
-    from whisper_train.entities.files import read_spans
+    from whisper_train.data.tables import read_rows
+    from whisper_train.entities.files import read_object
 
     known: dict[str, Sentence] = {}
     for source in sources:
@@ -95,7 +100,14 @@ def annotations(sources: Sequence[Source], job: Job, cache: Path) -> dict[str, S
         path, _ = find_table(source, None, cache, source.language or job.language)
         if path.suffix != ".jsonl":
             raise UserError(f"evaluation.travel: {display(path)}: entities stand in a JSONL manifest only")
-        known |= {sentence.text.strip(): sentence for sentence in read_spans(path)}
+        for number, row in read_rows(path):
+            if text_problem(str(row.get("text") or "").strip()):
+                continue
+            try:
+                sentence = read_object(row)
+            except ValueError as error:
+                raise UserError(f"{display(path)}:{number}: {error}") from error
+            known[sentence.text.strip()] = sentence
     return known
 
 
@@ -117,7 +129,7 @@ def travel_figures(folder: Path, labels: Sequence[str]) -> dict[str, Any] | None
         path = folder / ORDERS / f"{label}.jsonl"
         if not path.is_file():
             continue
-        header, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        header, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
         facts = {"set": header["set"], "entities": header["entities"], "clips": len(lines)}
         models[label] = figures(lines)
     return {**facts, "models": models} if models else None

@@ -4,25 +4,29 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from whisper_train import __version__
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.export.forms import Form, as_size, check_form, check_room, estimate_bytes
-from whisper_train.export.grids import OnGrid, choose_grids, put_on_grids
+from whisper_train.export.forms import Form, check_form, estimate_bytes
+from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
-from whisper_train.export.sounds import make_clips
-from whisper_train.export.source import QUANTIZATION, Source, check_trained_for, load_source
+from whisper_train.export.recordings import CLIPS, Heard, recordings_for
+from whisper_train.export.source import Source, Trained, check_trained_for, find_place, load_source
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
 from whisper_train.job_file import display
-from whisper_train.model import current_umask, files_digest
-from whisper_train.paths import Directories, sync, write_json
+from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest, load_config
+from whisper_train.paths import Directories, as_size, sync, write_json
+from whisper_train.planning.room import Take, check_room
+from whisper_train.planning.takes import download_takes
 
 EXPORT = "export.json"
-TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION)
+TRAVELS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", QUANTIZATION_FILE)
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "ctranslate2", "numpy")
 
 
@@ -33,32 +37,44 @@ def convert(
     *,
     output: Path | None = None,
     audio: Sequence[Path] = (),
+    clips: int = CLIPS,
     language: str | None = None,
     say: Callable[[str], None],
 ) -> Path:
-    """Converts the model that `name` stands for and returns its new folder; RunFailed when it is not the same model."""
+    """Converts the model that `name` stands for and returns its new folder; RunFailed when it is not the same model.
+
+    It is verified with the recordings `audio`, else with up to `clips` of the sets of the model's job.
+    """
     from whisper_train.export.ready import ready
 
     check_form(form)
     runtime = ready(form)
+    check_download_room(name, directories, say)
     source = load_source(name, directories)
-    check_trained_for(source.quantization, form)
+    check_trained_for(source.trained, form)
     runtime.check(source, form)
     folder = check_output(output or default_output(source, form, directories))
-    clips = make_clips(source.processor.feature_extractor, audio)
-    needed = estimate_bytes(source.model, form)
-    say(f"{display(folder)}: will take about {as_size(needed)}")
-    check_room(folder.parent, needed)
+    heard = recordings_for(source, audio, clips, language, directories, say)
+    takes = [Take(place=folder, bytes=estimate_bytes(source.model, form), what=f"the model as {form.folder}")]
+    check_room(takes, say, key="convert: --output", way_out="--output names a folder on another disk")
     with made_whole(folder) as aside:
-        placed = put_on_grids(source.model, choose_grids(source.model, form, source.quantization), form)
+        placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
         write_companions(source, aside)
         runtime.write(source, placed, form, aside)
-        facts = verify(runtime, source, placed, form, aside, clips, language, say)
+        facts = verify(runtime, source, placed, form, aside, heard, say)
         write_json(aside / VERIFICATION, facts)
         write_json(aside / EXPORT, describe(source, form, placed, aside))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     say(f"{display(folder)}: {as_size(size)}, verified")
     return folder
+
+
+def check_download_room(name: str, directories: Directories, say: Callable[[str], None]) -> None:
+    """Says what a model of the hub takes in the cache, where it is not there yet; UserError without room for it."""
+    place = find_place(name, directories)
+    if not Path(place).is_absolute():
+        takes = download_takes(place, load_config(place, key="convert"), directories.cache)
+        check_room(takes, say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
 
 
 def verify(
@@ -67,8 +83,7 @@ def verify(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Sequence[Any],
-    language: str | None,
+    heard: Heard,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """What verification.json says; RunFailed for a folder that is not the model."""
@@ -78,12 +93,13 @@ def verify(
         facts["integers"] = count_integers(written, runtime.read(folder, written))
         counted = facts["integers"]
         say(f"integers: {counted['integers']:,} of {counted['tensors']} tensors equal the grid")
-    facts |= runtime.prove(source, written, form, folder, clips, language, say)
+    facts |= runtime.prove(source, written, form, folder, heard.clips, heard.language, say)
     opened = runtime.open(folder)
     if opened is None:
         say(f"{form.folder}: logits and tokens were not compared: {runtime.absent}")
         return {**facts, "not_compared": runtime.absent}
-    return facts | verify_folder(opened, source.model, written, form, clips, language, say)
+    decode = partial(source.processor.decode, skip_special_tokens=True)
+    return facts | verify_folder(opened, source.model, written, form, heard, decode, say)
 
 
 def default_output(source: Source, form: Form, directories: Directories) -> Path:
@@ -140,8 +156,11 @@ def write_companions(source: Source, folder: Path) -> None:
 
 def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: Path) -> dict[str, Any]:
     """What export.json says: what this is, of what it was made, and a digest of each file."""
-    trained = source.quantization
-    grids = {name: {"bits": one.grid.bits, "group": one.grid.group} for name, one in placed.items()}
+    trained = source.trained
+    tensors = {
+        name: {"bits": one.grid.bits, "group": one.grid.group, "activation": one.activation and asdict(one.activation)}
+        for name, one in placed.items()
+    }
     return {
         "version": 1,
         "format": form.format,
@@ -149,14 +168,20 @@ def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: P
         "source": source.name,
         "source_digest": files_digest(source.folder) if source.folder else None,
         "trained_for": {"scheme": trained.scheme, "target": trained.target} if trained else None,
-        "tensors": grids,
+        "tensors": tensors,
         "not_trained_on_their_grid": sorted(
-            name for name, one in placed.items() if trained is None or trained.grids.get(name) != one.grid
+            name for name, one in placed.items() if trained is None or not learned(trained, name, one)
         ),
         "files": {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()},
         "made_with": {"whisper-train": __version__, **{name: version_of(name) for name in PACKAGES}},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def learned(trained: Trained, name: str, one: OnGrid) -> bool:
+    """Whether the weight `name` was trained as it is now: on this grid, with its input rounded this way."""
+    layer = trained.layers.get(name)
+    return layer is not None and (layer.grid, layer.activation) == (one.grid, one.activation)
 
 
 def digest(path: Path) -> str:

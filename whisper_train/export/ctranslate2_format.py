@@ -16,8 +16,9 @@ from whisper_train.export.integers import Read
 from whisper_train.export.reference import Reference
 from whisper_train.export.rules import OTHER_CONFIG, Rules, Scores, read_rules
 from whisper_train.export.search import Written
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import EMBEDDING, Source
-from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
+from whisper_train.export.verify import EXACT, speakable, verify_logits
 
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 MODEL = "model.bin"
@@ -58,9 +59,13 @@ class CTranslate2Whisper:
 
         return self.model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(features, np.float32)))
 
-    def write(
+    def write(self, features: Any, prompts: Sequence[Sequence[int]], **options: Any) -> list[Written]:
+        """The text of each of `features` (clips, bins, frames); `options` are those of write_encoded()."""
+        return self.write_encoded(self.encode(features), prompts, **options)
+
+    def write_encoded(
         self,
-        features: Any,
+        encoded: Any,
         prompts: Sequence[Sequence[int]],
         *,
         beams: int = 1,
@@ -69,14 +74,14 @@ class CTranslate2Whisper:
         rules: Rules | None = None,
         chance: np.random.Generator | None = None,
     ) -> list[Written]:
-        """The text of each of `features` (clips, bins, frames), searched for by CTranslate2 itself."""
+        """The text of each clip that encode() made `encoded` of, searched for by CTranslate2 itself."""
         import ctranslate2
 
         rules = rules or self.rules
         if chance is not None:
             ctranslate2.set_random_seed(int(chance.integers(2**31)))
         results = self.model.generate(
-            self.encode(features),
+            encoded,
             [list(prompt) for prompt in prompts],
             beam_size=1 if temperature > 0 else beams,
             max_length=as_max_length(rules.new_tokens(prompts[0], max_length), len(prompts[0])),
@@ -115,7 +120,8 @@ def as_max_length(new: int, prompt: int) -> int:
 
 def check(source: Source, form: Form) -> None:
     """Raises UserError for a model that was trained on grids that CTranslate2 does not have."""
-    for name, grid in (source.quantization.grids if source.quantization and form.bits else {}).items():
+    for name, layer in (source.trained.layers if source.trained and form.bits else {}).items():
+        grid = layer.grid
         if grid.bits != form.bits or grid.group is not None:
             raise UserError(
                 f"convert: --to ctranslate2: {name} was trained with a scale for each {grid.group} columns, and"
@@ -212,7 +218,7 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Clips,
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Which form and precision a model can be converted to, and what it will take on the disk."""
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import UserError
@@ -17,7 +15,7 @@ IMPOSSIBLE = {
     ("safetensors", "int8"): "transformers reads floats there; take --precision fp16, or --to onnx",
     ("safetensors", "int4"): "transformers reads floats there; take --precision fp16, or --to onnx",
 }
-ROOM = 1.1  # of what was estimated: file systems need some, and so does what travels along
+ROOM = 1.1  # of what the weights take: graphs and what travels along need some too
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,14 @@ def check_form(form: Form) -> None:
 
 
 def estimate_bytes(model: Any, form: Form) -> int:
-    """The size on the disk of `model` in `form`, to a few percent: weights, and a scale for each group of them."""
+    """The size on the disk of `model` in `form`, a little too much: weights, a scale for each group, companions."""
     floats = 2 if form.precision == "fp16" else 4
     matrices = sum(weight.numel() for name, weight in model.named_parameters() if is_matrix(name, weight))
     others = sum(weight.numel() for weight in model.parameters()) - matrices
     each = form.bits / 8 * (1 + 8 / 128) if form.bits else floats
-    return int(matrices * each + others * (2 if form.format == "ggml" else floats))
+    return int(ROOM * (matrices * each + others * (2 if form.format == "ggml" else floats)))
 
 
 def is_matrix(name: str, weight: Any) -> bool:
     """Whether a parameter is a matrix that is multiplied with, as against positions, norms and convolutions."""
     return weight.dim() == 2 and "embed_positions" not in name
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Raises UserError when the disk of `folder`, which is there, has no room for `needed` bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < needed * ROOM:
-        raise UserError(
-            f"convert: --output: {folder}: needs {as_size(needed * ROOM)}, and {as_size(free)} are free;"
-            " make room or name a folder on another disk"
-        )
-
-
-def as_size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

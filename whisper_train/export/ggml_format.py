@@ -14,6 +14,7 @@ from whisper_train.export.forms import Form
 from whisper_train.export.ggml_blocks import GROUP, TYPES, pack, unpack
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
 
 MODEL = "ggml-model.bin"
@@ -171,7 +172,7 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Sequence[Any],
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from whisper_train.errors import RunFailed
-from whisper_train.export.activations import is_encoded
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.onnx_layers import unpack_blocks
 from whisper_train.export.onnx_write import DECODER, ENCODER
 from whisper_train.export.source import EMBEDDING
+from whisper_train.quantization.attach import is_run_once
 
 SCALE_ERROR = 1e-6  # relative: a runtime that keeps the inverse of a scale rounds it once more
 
@@ -60,7 +60,7 @@ def read_onnx(folder: Path, placed: Mapping[str, OnGrid]) -> Iterator[tuple[str,
         stored = {tensor.name: tensor for tensor in graph.initializer}
         used = {name for node in graph.node for name in quantized_inputs(node)}
         for name, weight in placed.items():
-            if is_encoded(name) == inside:
+            if is_run_once(name.removesuffix(".weight")) == inside:
                 yield name, read_layer(name, weight, stored, used, folder)
 
 
@@ -91,7 +91,7 @@ def layer_in_graph(name: str) -> str:
     if name == EMBEDDING:
         return "project"
     layer = name.removesuffix(".weight").removeprefix("model.encoder.").removeprefix("model.decoder.")
-    if is_encoded(name) and ".encoder_attn." in name:
+    if is_run_once(name.removesuffix(".weight")) and ".encoder_attn." in name:
         _, number, _, part = layer.split(".")
         return f"cross.{number}.{part}"
     return layer

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from whisper_train.export.onnx_layers import FLOAT_ACTIVATIONS
 from whisper_train.export.onnx_runtime import OnnxWhisper, as_value, open_session
 from whisper_train.export.onnx_write import DECODER, ENCODER
-
-FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
 
 
 def open_changed(folder: Path, file: str, *, exact: bool, norms: bool = False) -> Any:
@@ -95,7 +94,7 @@ class GivenCross:
         from whisper_train.export.onnx_graphs import EncoderGraph
 
         self.runtime, self.rules = runtime, runtime.rules
-        self.graph = EncoderGraph(model, {}, dynamic=False).eval()
+        self.graph = EncoderGraph(model, {}).eval()
 
     def trace(self, features: NDArray[np.float32], prompt: Sequence[int], count: int) -> Any:
         with torch.inference_mode():

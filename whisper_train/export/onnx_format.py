@@ -1,6 +1,6 @@
 """ONNX: two graphs for plain onnxruntime (onnx_graphs.py)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import read_onnx as read
 from whisper_train.export.onnx_compare import GivenCross, open_changed
-from whisper_train.export.onnx_layers import BLOCK, SMALLEST_BLOCK
+from whisper_train.export.onnx_layers import is_dynamic
 from whisper_train.export.onnx_runtime import OnnxWhisper
 from whisper_train.export.onnx_write import DECODER, ENCODER, write_onnx
 from whisper_train.export.reference import Reference
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
-from whisper_train.export.verify import EXACT, Clips, speakable, verify_logits
+from whisper_train.export.verify import EXACT, speakable, verify_logits
+from whisper_train.job_quantization import GROUP_SIZES
 
 __all__ = ["absent", "check", "open", "prove", "read", "write"]
 
@@ -23,11 +25,11 @@ absent = ""
 
 def check(source: Source, form: Form) -> None:
     """Raises UserError for a trained group that MatMulNBits does not take."""
-    for name, grid in (source.quantization.grids if source.quantization and form.bits else {}).items():
-        size = grid.group
-        if size and (size < SMALLEST_BLOCK or size > 2 * BLOCK or size & (size - 1)):
+    for name, layer in (source.trained.layers if source.trained and form.bits else {}).items():
+        if layer.grid.group not in (None, *GROUP_SIZES):
             raise UserError(
-                f"convert: {name}: group: {size}: ONNX Runtime takes 16, 32, 64, 128 or 256; take --precision fp16"
+                f"convert: {name}: group: {layer.grid.group}: ONNX Runtime takes {', '.join(map(str, GROUP_SIZES))};"
+                " take --precision fp16"
             )
 
 
@@ -40,20 +42,20 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Clips,
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The logits once more with float activations, where nothing but the weights can make a difference.
 
-    Of int8 the decoder alone: its encoder multiplies integers, and torch's own stands in for it.
+    Where the encoder multiplies integers (MatMulInteger), the decoder alone: torch's own encoder stands in for it.
     """
     if not placed:
         return {}
     runtime = OnnxWhisper(folder)
     runtime.exact = True
     runtime.decoder = open_changed(folder, DECODER, exact=True)
-    what = "decoder" if form.precision == "int8" else "model"
+    what = "decoder" if any(is_dynamic(weight) for weight in placed.values()) else "model"
     if what == "model":
         runtime.encoder = open_changed(folder, ENCODER, exact=True)
     given = GivenCross(runtime, source.model) if what == "decoder" else runtime

@@ -23,12 +23,12 @@ class Attention(nn.Module):
     v_proj: Any
     out_proj: Any
 
-    def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid], *, dynamic: bool) -> None:
+    def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid]) -> None:
         super().__init__()
         self.heads, self.size, self.scaling = module.num_heads, module.head_dim, module.scaling
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
             weight = placed.get(f"{name}.{part}.weight")
-            setattr(self, part, make_linear(getattr(module, part), weight, dynamic=dynamic))
+            setattr(self, part, make_linear(getattr(module, part), weight))
 
     def keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, tokens, width) to twice (batch, heads, tokens, size)."""
@@ -51,12 +51,12 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """An encoder or decoder layer: norms and feed-forward; what attention reads is told apart by the graph."""
 
-    def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid], *, dynamic: bool) -> None:
+    def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid]) -> None:
         super().__init__()
-        self.self_attn = Attention(module.self_attn, f"{name}.self_attn", placed, dynamic=dynamic)
+        self.self_attn = Attention(module.self_attn, f"{name}.self_attn", placed)
         self.self_attn_layer_norm, self.final_layer_norm = module.self_attn_layer_norm, module.final_layer_norm
-        self.fc1 = make_linear(module.fc1, placed.get(f"{name}.fc1.weight"), dynamic=dynamic)
-        self.fc2 = make_linear(module.fc2, placed.get(f"{name}.fc2.weight"), dynamic=dynamic)
+        self.fc1 = make_linear(module.fc1, placed.get(f"{name}.fc1.weight"))
+        self.fc2 = make_linear(module.fc2, placed.get(f"{name}.fc2.weight"))
         self.activation = module.activation_fn
 
     def feed_forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -66,17 +66,16 @@ class Layer(nn.Module):
 class EncoderGraph(nn.Module):
     """Log-mel (clips, bins, frames) in float32 to keys and values of each decoder layer (clips, heads, places, size)"""
 
-    def __init__(self, model: Any, placed: Mapping[str, OnGrid], *, dynamic: bool) -> None:
+    def __init__(self, model: Any, placed: Mapping[str, OnGrid]) -> None:
         super().__init__()
         encoder, decoder = model.model.encoder, model.model.decoder
         self.conv1, self.conv2, self.layer_norm = encoder.conv1, encoder.conv2, encoder.layer_norm
         self.positions = encoder.embed_positions.weight
         self.layers = nn.ModuleList(
-            Layer(layer, f"model.encoder.layers.{number}", placed, dynamic=dynamic)
-            for number, layer in enumerate(encoder.layers)
+            Layer(layer, f"model.encoder.layers.{number}", placed) for number, layer in enumerate(encoder.layers)
         )
         self.cross = nn.ModuleList(
-            Attention(layer.encoder_attn, f"model.decoder.layers.{number}.encoder_attn", placed, dynamic=dynamic)
+            Attention(layer.encoder_attn, f"model.decoder.layers.{number}.encoder_attn", placed)
             for number, layer in enumerate(decoder.layers)
         )
 
@@ -97,8 +96,8 @@ class DecoderLayer(Layer):
     """A layer with cross-attention."""
 
     def __init__(self, module: Any, name: str, placed: Mapping[str, OnGrid]) -> None:
-        super().__init__(module, name, placed, dynamic=False)
-        self.encoder_attn = Attention(module.encoder_attn, f"{name}.encoder_attn", placed, dynamic=False)
+        super().__init__(module, name, placed)
+        self.encoder_attn = Attention(module.encoder_attn, f"{name}.encoder_attn", placed)
         del self.encoder_attn.k_proj, self.encoder_attn.v_proj  # the encoder's graph computes them
         self.encoder_attn_layer_norm = module.encoder_attn_layer_norm
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from whisper_train.export.grids import OnGrid
+from whisper_train.quantization.attach import block_for
 
-BLOCK = 128  # columns of a block of MatMulNBits where a whole row shares its scale
-SMALLEST_BLOCK = 16  # that MatMulNBits takes
-INT8_ACTIVATIONS = 4  # accuracy_level: activations as int8, a scale for each row and block; without it int8 is slow
+FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits; with 8 bits it is slow
+INT8_ACTIVATIONS = 4  # activations as int8, a scale for each row and block
 
 
 class BlockLinear(nn.Module):
@@ -23,6 +23,7 @@ class BlockLinear(nn.Module):
         self.bits = weight.grid.bits
         self.rows, self.columns = weight.codes.shape
         self.block = weight.grid.group or block_for(self.columns)
+        self.level = INT8_ACTIVATIONS if weight.activation else FLOAT_ACTIVATIONS
         packed, scales = pack_blocks(weight, self.block)
         self.register_buffer("packed", packed)
         self.register_buffer("scales", scales)
@@ -38,7 +39,7 @@ class BlockLinear(nn.Module):
                 "N": self.rows,
                 "bits": self.bits,
                 "block_size": self.block,
-                "accuracy_level": INT8_ACTIVATIONS,
+                "accuracy_level": self.level,
             },
             dtype=value.dtype,
             shape=(*value.shape[:-1], self.rows),
@@ -121,16 +122,13 @@ def unpack_blocks(packed: torch.Tensor, bits: int, columns: int) -> torch.Tensor
     return codes.flatten(1)[:, :columns]
 
 
-def block_for(columns: int) -> int:
-    """The widest block up to BLOCK that fills a row, else the smallest: less is padded."""
-    size = BLOCK
-    while size > SMALLEST_BLOCK and columns % size:
-        size //= 2
-    return size
-
-
-def make_linear(module: Any, weight: OnGrid | None, *, dynamic: bool) -> nn.Module:
+def make_linear(module: Any, weight: OnGrid | None) -> nn.Module:
     """What stands in the graph for the nn.Linear `module`: itself, or its integers."""
     if weight is None:
         return module  # type: ignore[no-any-return]
-    return (DynamicLinear if dynamic else BlockLinear)(weight, module.bias)
+    return (DynamicLinear if is_dynamic(weight) else BlockLinear)(weight, module.bias)
+
+
+def is_dynamic(weight: OnGrid) -> bool:
+    """Whether `weight` is multiplied by MatMulInteger, upon inputs with one range a window."""
+    return weight.activation is not None and weight.activation.kind == "window-uint8"

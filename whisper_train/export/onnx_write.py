@@ -24,10 +24,9 @@ def write_onnx(model: Any, placed: Mapping[str, OnGrid], form: Form, folder: Pat
     """Writes encoder and decoder of `model`, whose weights are on their grids, to `folder`."""
     if form.precision == "fp16":
         model = deepcopy(model).half()  # what is proven is held against the model as it was
-    dynamic = form.precision == "int8"
     layers = model.config.decoder_layers
     with torch.no_grad():
-        encoder = EncoderGraph(model, placed, dynamic=dynamic).eval()
+        encoder = EncoderGraph(model, placed).eval()
         write_graph(encoder, encoder_example(model), encoder_shapes(), folder / ENCODER,
                     ["input_features"], cache_names(layers, "present", "encoder"))  # fmt: skip
         decoder = DecoderGraph(model, placed).eval()

@@ -9,6 +9,7 @@ from whisper_train.errors import UserError
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
 
 # By format: the module, and the packages it needs.
@@ -39,7 +40,7 @@ class Format(Protocol):
         placed: Mapping[str, OnGrid],
         form: Form,
         folder: Path,
-        clips: Sequence[Any],
+        clips: Sequence[Clip],
         language: str | None,
         say: Callable[[str], None],
     ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
 from whisper_train.export.reference import Reference
 from whisper_train.export.search import Written
+from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
 from whisper_train.model import load_model
 
@@ -56,7 +57,7 @@ def prove(
     placed: Mapping[str, OnGrid],
     form: Form,
     folder: Path,
-    clips: Sequence[Any],
+    clips: Sequence[Clip],
     language: str | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a conversion is verified on: recordings that are given, else sounds that are made here."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,24 @@ MADE = 6  # clips
 SYLLABLE_SECONDS = 0.18
 
 
-def make_clips(extractor: Any, files: Sequence[Path]) -> list[tuple[str, NDArray[np.float32]]]:
-    """Names and log-mel features (bins, frames) of one window each; raises UserError for what is no audio."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """One window of sound, as log-mel (bins, frames); its language and what is said in it, where that is known."""
+
+    name: str
+    features: NDArray[np.float32]
+    language: str | None = None
+    text: str | None = None
+
+
+def make_clips(extractor: Any, files: Sequence[Path]) -> list[Clip]:
+    """The first window of each of `files`, else sounds that are made; raises UserError for what is no audio."""
     window = extractor.n_samples
     if files:
         sounds = [(path.name, read(path)) for path in files]
     else:
         sounds = [(f"babble {number}", babble(number, window / SAMPLE_RATE)) for number in range(MADE)]
-    return [(name, features_of(extractor, sound[:window])) for name, sound in sounds]
+    return [Clip(name=name, features=features_of(extractor, sound[:window])) for name, sound in sounds]
 
 
 def read(path: Path) -> Waveform:

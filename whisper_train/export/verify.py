@@ -4,7 +4,6 @@ A folder that fails is not kept. What was found is written to verification.json 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,13 +13,17 @@ from whisper_train.errors import RunFailed
 from whisper_train.export.activations import rounded_activations
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
+from whisper_train.export.recordings import Heard
 from whisper_train.export.reference import Reference
 from whisper_train.export.rules import Rules, Scores
 from whisper_train.export.search import Written
+from whisper_train.export.sounds import Clip
 
 VERIFICATION = "verification.json"
 VERSION = 1
 NEW_TOKENS = 48  # at most, of each clip
+WHOLE_TEXT = 224  # of one whose text is known: as many as OpenAI's own code writes for a window
+MORE_ERRORS = 0.02  # of WER, against the model: beyond what a few clips that fall the other way explain
 BEAMS = (1, 3)
 # How far a logit may lie from the model's, as a fraction of the range of the clip's logits.
 EXACT = 1e-3  # the same weights and float activations: what remains is the order of sums
@@ -46,16 +49,13 @@ class Runtime(Traced, Protocol):
     ) -> list[Written]: ...
 
 
-Clips = Sequence[tuple[str, NDArray[np.float32]]]  # names, and features (bins, frames)
-
-
 def bound_of(form: Form) -> float:
     """How far logits may lie apart, as a fraction of their range."""
     return {"fp32": EXACT, "fp16": HALF}.get(form.precision, ROUNDED)
 
 
 def verify_logits(
-    runtime: Traced, reference: Reference, clips: Clips, language: str | None, bound: float, what: str
+    runtime: Traced, reference: Reference, clips: Sequence[Clip], language: str | None, bound: float, what: str
 ) -> dict[str, Any]:
     """Compares the logits of the tokens that the runtime writes itself, clip by clip.
 
@@ -63,8 +63,9 @@ def verify_logits(
     """
     worst = {"difference": 0.0, "range": 0.0, "fraction": 0.0}
     same = count = 0
-    for name, features in clips:
-        prompt = runtime.rules.prompt(language, "transcribe")
+    for clip in clips:
+        name, features = clip.name, clip.features
+        prompt = runtime.rules.prompt(clip.language or language, "transcribe")
         tokens, logits = runtime.trace(features, prompt, NEW_TOKENS)
         wanted = reference.logits(features, [*prompt, *tokens[:-1]])[len(prompt) - 1 :]
         there = np.isfinite(logits) & (logits > -1e9)  # a runtime may have taken some out
@@ -85,17 +86,43 @@ def verify_logits(
 
 
 def verify_tokens(
-    runtime: Runtime, reference: Reference, clips: Clips, language: str | None, beams: int, bound: float
-) -> dict[str, Any]:
-    """Compares what runtime and model write, clip by clip; lists those that differ, with what explains it."""
-    prompt = runtime.rules.prompt(language, "transcribe")
-    differing = []
-    for name, features in clips:
-        found = runtime.write(features[None], [prompt], beams=beams, max_length=NEW_TOKENS)[0].tokens
-        wanted = reference.write(features, language, beams, NEW_TOKENS)
+    runtime: Runtime, reference: Reference, clips: Sequence[Clip], language: str | None, beams: int, bound: float
+) -> tuple[dict[str, Any], list[tuple[list[int], list[int]]]]:
+    """Compares what runtime and model write, clip by clip; lists those that differ, with what explains it.
+
+    Returns that and, for each clip, the tokens of the runtime and of the model.
+    """
+    differing, written = [], []
+    for clip in clips:
+        spoken = clip.language or language
+        prompt = runtime.rules.prompt(spoken, "transcribe")
+        most = NEW_TOKENS if clip.text is None else WHOLE_TEXT
+        found = runtime.write(clip.features[None], [prompt], beams=beams, max_length=most)[0].tokens
+        wanted = reference.write(clip.features, spoken, beams, most)
+        written.append((found, wanted))
         if found != wanted:
-            differing.append({"clip": name, **explain(reference, features, prompt, wanted, found, beams, bound)})
-    return {"clips": len(clips), "equal": len(clips) - len(differing), "differing": differing}
+            why = explain(reference, clip.features, prompt, wanted, found, beams, bound)
+            differing.append({"clip": clip.name, **why})
+    return {"clips": len(clips), "equal": len(clips) - len(differing), "differing": differing}, written
+
+
+def count_words(
+    texts: Sequence[tuple[str, str, str]], normalizer: str, what: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Word error rates of runtime and model; `texts` are (said, by the runtime, by the model) of each clip.
+
+    Raises RunFailed where the runtime is worse by more than MORE_ERRORS.
+    """
+    from whisper_train.evaluation.score import count_pairs
+
+    ours, models = (
+        count_pairs([(text[0], text[which]) for text in texts], [normalizer])[normalizer].words.rate for which in (1, 2)
+    )
+    facts = {"clips": len(texts), "normalizer": normalizer, "wer": ours, "wer_of_model": models}
+    say(f"words: WER {ours:.2%} through its own runtime, {models:.2%} of the model, on {len(texts)} clips")
+    if ours > models + MORE_ERRORS:
+        raise RunFailed(f"{what}: WER {ours:.2%}, and {models:.2%} of the model; {MORE_ERRORS:.0%} more is allowed")
+    return facts
 
 
 def explain(
@@ -129,20 +156,23 @@ def verify_folder(
     model: Any,
     placed: Mapping[str, OnGrid],
     form: Form,
-    clips: Clips,
-    language: str | None,
+    heard: Heard,
+    decode: Callable[[list[int]], str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Logits and tokens of `runtime` against `model`, whose weights are on their grids; RunFailed beyond the bound."""
-    reference, bound = Reference(model), bound_of(form)
-    language = language or speakable(runtime.rules)
-    facts: dict[str, Any] = {"language": language, "clips": [name for name, _ in clips]}
-    with rounded_activations(model, placed, form) if form.bits else nullcontext():
+    """Logits, tokens and words of `runtime` against `model`, whose weights are on their grids.
+
+    `decode` makes a text of tokens. Raises RunFailed beyond the bound.
+    """
+    reference, bound, clips = Reference(model), bound_of(form), heard.clips
+    language = heard.language or speakable(runtime.rules)
+    facts: dict[str, Any] = {"language": language, "clips": [clip.name for clip in clips]}
+    with rounded_activations(model, placed):
         facts["logits"] = verify_logits(runtime, reference, clips, language, bound, form.folder)
         say(f"logits: {facts['logits']['fraction']:.1e} of their range from the model's, {bound:g} allowed")
         for beams in getattr(runtime, "beams", BEAMS):
             name = "greedy" if beams == 1 else f"beam_{beams}"
-            facts[name] = verify_tokens(runtime, reference, clips, language, beams, bound)
+            facts[name], written = verify_tokens(runtime, reference, clips, language, beams, bound)
             say(f"tokens, {name.replace('_', ' ')}: {facts[name]['equal']} of {len(clips)} clips equal")
             unexplained = [one for one in facts[name]["differing"] if not one["explained"]]
             if unexplained and (beams == 1 or form.format == "onnx"):  # other runtimes prune their beams in other ways
@@ -151,6 +181,13 @@ def verify_folder(
                     f"{form.folder}: {one['clip']}: {name}: writes token {one['runtime']} where the model writes"
                     f" {one['model']}, which it prefers by {one['margin']:.3g}; rounding explains {one['allowed']:.3g}"
                 )
+            said = [
+                (clip.text, decode(found), decode(wanted))
+                for clip, (found, wanted) in zip(clips, written, strict=True)
+                if clip.text is not None
+            ]
+            if said and beams == 1:
+                facts["words"] = count_words(said, heard.normalizer, form.folder, say)
     return facts
 
 

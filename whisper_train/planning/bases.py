@@ -1,6 +1,7 @@
 """How large the base of a job is, without fetching it: from its folder, the hub's cache, or its name."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,21 +108,25 @@ def dimensions_of_folder(folder: Path) -> Dimensions:
     """The dimensions in a model's config.json; raises UserError when it is none of Whisper's."""
     path = folder / "config.json"
     try:
-        values: dict[str, Any] = read_json(path)
-        return Dimensions(
-            width=values["d_model"],
-            heads=values["encoder_attention_heads"],
-            encoder_layers=values["encoder_layers"],
-            decoder_layers=values["decoder_layers"],
-            mel_bins=values["num_mel_bins"],
-            vocabulary=values["vocab_size"],
-            positions=values["max_source_positions"],
-            tokens=values["max_target_positions"],
-            feed_forward=values["encoder_ffn_dim"],
-            hop=hop_of(folder),
-        )
+        return dimensions_of_values(read_json(path), hop_of(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"base: {path}: is not the configuration of a Whisper; check the path") from error
+
+
+def dimensions_of_values(values: Mapping[str, Any], hop: int) -> Dimensions:
+    """The dimensions that the `values` of a Whisper's configuration say; KeyError where they do not."""
+    return Dimensions(
+        width=values["d_model"],
+        heads=values["encoder_attention_heads"],
+        encoder_layers=values["encoder_layers"],
+        decoder_layers=values["decoder_layers"],
+        mel_bins=values["num_mel_bins"],
+        vocabulary=values["vocab_size"],
+        positions=values["max_source_positions"],
+        tokens=values["max_target_positions"],
+        feed_forward=values["encoder_ffn_dim"],
+        hop=hop,
+    )
 
 
 def hop_of(folder: Path) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from whisper_train.training.callbacks import on_any_rank
+from whisper_train.training.signals import on_any_rank
 
 
 class StepClock(TrainerCallback):

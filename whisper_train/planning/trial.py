@@ -16,6 +16,7 @@ from whisper_train.machine import Layout
 from whisper_train.paths import read_json, write_json
 from whisper_train.planning.bases import Dimensions
 from whisper_train.planning.setup import Setup
+from whisper_train.rendezvous import join_ranks, torchrun_environment, torchrun_flags
 from whisper_train.resident import peak_resident_bytes, return_freed_memory
 
 MODULE = "whisper_train.planning.trial"
@@ -66,7 +67,9 @@ def run_ranks(
     ranks = setup.layout.ranks_per_host
     start = [sys.executable, "-m"]
     if ranks > 1 or setup.deepspeed is not None:
-        start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
+        meeting = str(spec.parent)
+        start += ["torch.distributed.run", f"--nproc-per-node={ranks}", *torchrun_flags(meeting), "-m"]
+        environment = {**environment, **torchrun_environment(meeting)}
     environment = {**environment, "OMP_NUM_THREADS": str(setup.layout.threads)}
     if not setup.card:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -125,7 +128,7 @@ def main(spec: Path, outcome: Path) -> None:
     else:
         return_freed_memory()
     if "RANK" in os.environ:
-        torch.distributed.init_process_group("nccl" if card else "gloo")
+        join_ranks("nccl" if card else "gloo")
     if card and (cap := facts["limits"][2]):
         torch.cuda.set_per_process_memory_fraction(min(1.0, cap / torch.cuda.get_device_properties(rank).total_memory))
     try:

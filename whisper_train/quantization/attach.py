@@ -34,6 +34,14 @@ def attach(model: Any, quantization: Quantization, switch: Switch | None = None)
 
     Raises UserError for names in keep_float that the model lacks, and where nothing would be rounded.
     """
+    attached = choose(model, quantization)
+    put_in(model, attached, switch or Switch())
+    check_attached(model, quantization)
+    return attached
+
+
+def choose(model: Any, quantization: Quantization) -> list[Attached]:
+    """How each matrix of `model` that `quantization` means is rounded; raises UserError as attach() does."""
     names = list(quantizable(model, quantization.target))
     check_patterns(quantization.keep_float, names)
     chosen = [name for name in names if not is_kept(name, quantization.keep_float)]
@@ -41,13 +49,10 @@ def attach(model: Any, quantization: Quantization, switch: Switch | None = None)
         raise UserError(
             f"quantization.keep_float: {', '.join(quantization.keep_float)}: leaves nothing to quantize; take one out"
         )
-    attached = [
+    return [
         Attached(name=name, grid=grid_of(quantization), activation=input_of(name, width_of(model, name), quantization))
         for name in chosen
     ]
-    put_in(model, attached, switch or Switch())
-    check_attached(model, quantization)
-    return attached
 
 
 def put_in(model: Any, attached: Sequence[Attached], switch: Switch) -> None:

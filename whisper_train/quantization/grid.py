@@ -68,5 +68,6 @@ def on_grid(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
 def in_groups(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
     """(rows, columns) as (rows, groups, group), the last one filled up with zeros."""
     size = grid.group or weight.shape[1]
-    missing = -weight.shape[1] % size
-    return torch.nn.functional.pad(weight, (0, missing)).reshape(len(weight), -1, size)
+    groups = -(-weight.shape[1] // size)
+    padding = groups * size - weight.shape[1]
+    return torch.nn.functional.pad(weight, (0, padding)).reshape(len(weight), groups, size)

@@ -136,7 +136,7 @@ def read_attached(model: Any, facts: dict[str, Any], place: str) -> list[Attache
                 raise UserError(f"{place}: {QUANTIZATION_FILE}: {tensor}: the model has none; copy both from one place")
             activation = Activation(kind=inputs["kind"], block=inputs["block"]) if inputs else None
             attached.append(Attached(name=name, grid=Grid(bits=how["bits"], group=how["group"]), activation=activation))
-    except (KeyError, TypeError, AssertionError) as error:
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"{place}: {QUANTIZATION_FILE}: is damaged ({error}); copy or train the model again") from error
     if not attached:
         raise UserError(f"{place}: {QUANTIZATION_FILE}: names no tensor; copy or train the model again")

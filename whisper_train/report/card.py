@@ -37,7 +37,12 @@ def write_card(job: Job, folder: RunFolder) -> Path:
     card = make_card(
         job, read_json(folder.evaluation / "results.json"), folder.read(), read_json(audit) if audit.is_file() else None
     )
-    path, beside = folder.path / CARD, folder.path / CARD_BESIDE
+    return place_card(folder.path, card)
+
+
+def place_card(folder: Path, card: str) -> Path:
+    """Writes `card` as README.md of `folder`, or beside it where README.md is the user's own; returns what it wrote."""
+    path, beside = folder / CARD, folder / CARD_BESIDE
     if path.exists() and not is_ours(path):
         path = beside
     elif beside.exists():
@@ -85,8 +90,13 @@ def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dic
     }
     if run.get("lineage"):
         sections["Lineage"] = lineage_table(job, run["lineage"])
+    return join_card(metadata, job.name, what, sections)
+
+
+def join_card(metadata: str, title: str, first: str, sections: dict[str, str]) -> str:
+    """The parts of a card as one text, with the last line that tells it from an edited one."""
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
-    text = f"{metadata}\n# {escape(job.name)}\n\n{what}\n\n{body}\n\n"
+    text = f"{metadata}\n# {escape(title)}\n\n{first}\n\n{body}\n\n"
     return text + LAST_LINE.format(digest(text))
 
 

@@ -13,8 +13,11 @@ ISO_CODES = {"jw": "jv"}  # Whisper's code for Javanese is none of ISO 639
 METRICS = {"wer": "Word error rate, %", "cer": "Character error rate, %"}
 
 
-def make_metadata(job: Job, results: dict[str, Any]) -> str:
-    """The YAML block of the card, between its lines of dashes; what is not known is left out."""
+def make_metadata(job: Job, results: dict[str, Any], **changes: Any) -> str:
+    """The YAML block of the card, between its lines of dashes; what is not known is left out.
+
+    `changes` are fields of ModelCardData that are otherwise for another form of the same model.
+    """
     from huggingface_hub import ModelCardData
 
     base = job.base if "/" in job.base and is_hub_id(job.base) else None
@@ -22,21 +25,22 @@ def make_metadata(job: Job, results: dict[str, Any]) -> str:
     data_sets = dict.fromkeys(source.hub for source in sources if source.hub and is_hub_id(source.hub))
     languages = dict.fromkeys([job.language, *(source.language for source in sources if source.language)])
     figures = list(eval_results(job, results))
-    data = ModelCardData(
-        language=[ISO_CODES.get(code, code) for code in languages],
-        license=job.card.license,
-        license_name="custom" if job.card.license == OTHER else None,
-        license_link="LICENSE" if job.card.license == OTHER else None,
-        library_name="transformers",
-        pipeline_tag=TASK,
-        base_model=base,
-        base_model_relation="finetune" if base else None,
-        datasets=list(data_sets) or None,
-        metrics=list(METRICS) if figures else None,
-        tags=["whisper", "whisper-train"],
-        model_name=job.name if figures else None,
-        eval_results=figures or None,
-    )
+    fields: dict[str, Any] = {
+        "language": [ISO_CODES.get(code, code) for code in languages],
+        "license": job.card.license,
+        "license_name": "custom" if job.card.license == OTHER else None,
+        "license_link": "LICENSE" if job.card.license == OTHER else None,
+        "library_name": "transformers",
+        "pipeline_tag": TASK,
+        "base_model": base,
+        "base_model_relation": "finetune" if base else None,
+        "datasets": list(data_sets) or None,
+        "metrics": list(METRICS) if figures else None,
+        "tags": ["whisper", "whisper-train"],
+        "model_name": job.name if figures else None,
+        "eval_results": figures or None,
+    }
+    data = ModelCardData(**(fields | changes))
     return f"---\n{data.to_yaml()}\n---\n"
 
 

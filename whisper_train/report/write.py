@@ -88,7 +88,7 @@ def find_change(header: Mapping[str, Any], place: Path, cache: Path) -> Change:
 
 def training_history(folder: RunFolder) -> list[dict[str, Any]]:
     """What the trainer logged, as its newest checkpoint has it; nothing where checkpoints are gone."""
-    newest = find_newest(folder.checkpoints, say=lambda line: None)
+    newest = find_newest(folder.checkpoints)
     return list(read_json(newest / "trainer_state.json")["log_history"]) if newest else []
 
 

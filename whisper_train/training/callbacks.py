@@ -1,61 +1,22 @@
 """What happens around the steps: signals, the order of an epoch, progress, TensorBoard."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
-from whisper_train.errors import Stopped
+from whisper_train.mirror import Mirror
 from whisper_train.run_folder import RunFolder
 from whisper_train.run_log import duration
 from whisper_train.training.arguments import compute_dtype
 from whisper_train.training.flops import matmul_rate
 from whisper_train.training.meter import Meter
+from whisper_train.training.signals import StopRequest, on_any_rank
 
 SHARES = ("wer", "cer", "macro_f1", "sentence_accuracy")  # measures that are told in percent
-
-
-class StopRequest:
-    """Whether SIGTERM or SIGINT asked this process to leave; a second one leaves at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.at_once = False  # outside of training there is nothing to save: leave where we are
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or self.at_once:
-            self.at_once = True
-            raise Stopped
-        self.asked = True
-
-    def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self)
-
-    @contextmanager
-    def leaving_at_once(self) -> Iterator[None]:
-        """Within the block a signal ends the program where it is, since everything worth keeping is on the disk."""
-        self.at_once = True
-        if self.asked:
-            raise Stopped
-        yield
-        self.at_once = False
-
-
-def on_any_rank(asked: bool, args: Any) -> bool:
-    """Whether any rank asks to stop: all must agree on the step, or some would wait for the others forever."""
-    if args.world_size == 1:
-        return asked
-    flag = torch.tensor(float(asked), device=args.device)
-    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())
 
 
 class StopCallback(TrainerCallback):
@@ -88,6 +49,16 @@ class StopCallback(TrainerCallback):
         return control
 
 
+class OwedEvaluationCallback(TrainerCallback):
+    """Before the first step: the evaluation that the session before was asked to leave."""
+
+    def __init__(self, evaluate: Callable[[], None]) -> None:
+        self.evaluate = evaluate
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.evaluate()
+
+
 class OrderCallback(TrainerCallback):
     """Tells the sampler where training is: accelerate's own set_epoch does not reach it behind a resumed loader."""
 
@@ -96,6 +67,24 @@ class OrderCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.order.go_on(state.global_step)
+
+
+class SmallerStepsCallback(TrainerCallback):
+    """After a rollback: what is left of the job's learning rate, where the checkpoint still has more of it."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor  # of the rate that the checkpoint, or the job, has
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.factor == 1.0:
+            return
+        scheduler = kwargs["lr_scheduler"]
+        while hasattr(scheduler, "scheduler"):  # accelerate's and DeepSpeed's wrappers
+            scheduler = scheduler.scheduler
+        if hasattr(scheduler, "base_lrs"):
+            scheduler.base_lrs = [rate * self.factor for rate in scheduler.base_lrs]
+        for group in kwargs["optimizer"].param_groups:
+            group["lr"] *= self.factor
 
 
 class EarlyStopCallback(TrainerCallback):
@@ -202,6 +191,21 @@ class ThroughputCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.folder.update(throughput=self.meter.total.report())
+
+
+class MirrorCallback(TrainerCallback):
+    """On the first rank: a copy of every checkpoint."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.mirror.ask()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.mirror.finish()
 
 
 class TensorBoardCallback(TrainerCallback):

@@ -13,10 +13,24 @@ from whisper_train.evaluation.score import count_pairs
 from whisper_train.evaluation.transcribe import Decoding, transcribe
 from whisper_train.job import Job
 from whisper_train.out_of_memory import evaluating
+from whisper_train.training.signals import on_any_rank
+
+
+class EvaluationLeft(Exception):
+    """The run was asked to leave: all ranks leave the evaluation, which the next session does again."""
+
+
+def leave_if_asked(trainer: Any) -> None:
+    """Raises EvaluationLeft on all ranks when any was asked to leave."""
+    if on_any_rank(trainer.asked(), trainer.args):
+        raise EvaluationLeft
 
 
 def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
-    """`wer` and `cer` by generation (unless predict_with_generate is off) and `loss`, on every rank."""
+    """`wer` and `cer` by generation (unless predict_with_generate is off) and `loss`, on every rank.
+
+    Raises EvaluationLeft when the run is asked to leave meanwhile.
+    """
     clips = trainer.eval_dataset
     positions = choose_clips(clips.index, job.evaluation.clips_during_training)
     short = [position for position in positions if fits(clips, position, trainer.model.config.max_target_positions)]
@@ -27,11 +41,12 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         window_seconds = trainer.processor.feature_extractor.n_samples / SAMPLE_RATE
         columns = clips.reader.audio_columns
         passages = Clips(clips.index, columns, short or positions, clips.augmenter, window_seconds)
-        pairs = [
-            (line["reference"], line["hypothesis"])
-            for batch in transcribe(model, trainer.processor, passages, decoding, share=share)
-            for line in batch
-        ]
+        pairs = []
+        for batch in transcribe(model, trainer.processor, passages, decoding, share=share):
+            pairs += [(line["reference"], line["hypothesis"]) for line in batch]
+            if trainer.asked():
+                break
+        leave_if_asked(trainer)
         scored = count_pairs(gather(pairs), [job.evaluation.normalizer])[job.evaluation.normalizer]
         metrics = {"wer": scored.words.rate, "cer": scored.characters.rate}
     if not short:
@@ -83,5 +98,8 @@ def label_loss(trainer: Any, model: Any, loader: Any) -> float:
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         total += torch.stack([loss.double(), (labels != IGNORED).sum().double()])
+        if trainer.asked():
+            break
+    leave_if_asked(trainer)
     summed = trainer.accelerator.reduce(total)
     return float(summed[0] / summed[1].clamp(min=1))

@@ -14,7 +14,9 @@ from transformers import TrainerCallback
 
 from whisper_train.out_of_memory import OutOfMemory, describe, is_out_of_memory
 from whisper_train.resident import free_memory
+from whisper_train.sudden_ends import LostWorker
 from whisper_train.training.checkpoints import is_complete
+from whisper_train.training.lost_workers import describe_lost, kill_workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,14 +75,18 @@ class StepWatch(TrainerCallback):
 def train_steps(trainer: Any, watch: StepWatch, checkpoint: Path | None, say: Callable[[str], None]) -> None:
     """Trains from `checkpoint`; raises OutOfMemory for a step that does not fit, once the last whole one is saved.
 
-    It cannot be saved with several ranks, of which the others wait in a collective operation, nor once the step has
-    begun to change the weights: then the newest checkpoint is what there is to go on from.
+    The last step cannot be saved with several ranks, of which the others wait in a collective operation, nor once the
+    step has begun to change the weights: then the newest checkpoint is what there is to go on from. Raises LostWorker
+    where a process that reads the data has died or hangs.
     """
     try:
         with watch.watching():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, EOFError, OSError) as error:
+        if lost := describe_lost(error, trainer):
+            kill_workers()
+            raise LostWorker(lost, trainer.state.global_step + 1) from None
         if not (watch.in_step and is_out_of_memory(error)):
             raise
         told = describe(error)

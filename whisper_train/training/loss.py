@@ -86,10 +86,14 @@ def token_mean_loss(label_smoothing: float, teacher: Teacher | None = None) -> L
 def projected_loss(projection: Any, dtype: torch.dtype, teacher: Teacher | None = None) -> Loss:
     """The same of hidden states, a few positions at a time and only where there is a label.
 
-    In half precision torch adds up the losses of positions in half precision too, so they are added up here.
+    In half precision torch adds up the losses of positions in half precision too, so they are added up here. There
+    "accurate" takes the least memory as well; "auto" takes more than three times as much on a processor (torch 2.13).
     """
-    options = nn.LinearCrossEntropyOptions(batch_chunk_size=POSITIONS_AT_ONCE, chunking_method=None)
-    reduction = "sum" if dtype == torch.float32 else "none"
+    whole = dtype == torch.float32
+    options = nn.LinearCrossEntropyOptions(
+        batch_chunk_size=POSITIONS_AT_ONCE, chunking_method=None, acc_policy="compact" if whole else "accurate"
+    )
+    reduction = "sum" if whole else "none"
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
         labelled = find_labelled(labels)

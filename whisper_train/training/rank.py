@@ -7,13 +7,15 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-from whisper_train.errors import RunFailed, Stopped, UserError
+from whisper_train.children import end_with_parent
+from whisper_train.errors import RunFailed, Stopped, SuddenEnd, UserError
 from whisper_train.launch import FAILED, REFUSED
-from whisper_train.out_of_memory import OutOfMemory, leave_word
 from whisper_train.paths import write_text
 from whisper_train.plan import RunPlan, read_plan
+from whisper_train.rendezvous import join_ranks
 from whisper_train.run_folder import RANKS_LOCK, STOPPED, TRAINING_LOG, locked
 from whisper_train.run_log import open_log, quiet_libraries
+from whisper_train.sudden_ends import leave_word
 from whisper_train.training.checkpoints import find_newest
 
 GLOO_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
@@ -21,10 +23,11 @@ TIMEOUT = timedelta(hours=1)  # ranks wait for the first one to sync a large che
 
 
 def main(plan_file: Path, outcome: Path) -> None:
-    from whisper_train.training.callbacks import StopRequest
+    from whisper_train.training.signals import StopRequest
 
     request = StopRequest()
     request.install()
+    end_with_parent()  # torchrun, of whose loss nothing else would tell: save, and leave
 
     import torch
     import torch.distributed as dist
@@ -33,7 +36,7 @@ def main(plan_file: Path, outcome: Path) -> None:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else objects are gathered over card 0 on every rank
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    join_ranks("nccl" if cuda else "gloo", TIMEOUT)
     from whisper_train.training.run import run_rank
 
     plan = read_plan(plan_file)
@@ -48,7 +51,7 @@ def main(plan_file: Path, outcome: Path) -> None:
         status = STOPPED
     except UserError as error:  # all ranks find the same; the launcher tells it
         status = f"{REFUSED}{error}"
-    except OutOfMemory as error:
+    except SuddenEnd as error:
         leave_word(plan.folder.path, int(os.environ["RANK"]), error)
         if plan.layout.ranks > 1:
             os._exit(1)  # at once: the others wait for this one in a collective operation
@@ -76,7 +79,7 @@ def is_lost_rank(error: RuntimeError) -> bool:
 
 
 def lost_rank_message(plan: RunPlan, error: RuntimeError) -> str:
-    newest = find_newest(plan.folder.checkpoints, say=lambda line: None)
+    newest = find_newest(plan.folder.checkpoints)
     after = f"it goes on from {newest.name}" if newest else "it begins anew, since it had saved no checkpoint yet"
     cause = str(error).partition("\n")[0]
     return (

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from whisper_train.errors import RunFailed
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.machine import choose_precision
@@ -18,9 +19,9 @@ from whisper_train.quantization.saved import describe, round_weights
 from whisper_train.resident import free_memory, return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
 from whisper_train.tasks import parts_of
-from whisper_train.training.callbacks import StopRequest
-from whisper_train.training.checkpoints import find_newest, is_complete
+from whisper_train.training.checkpoints import find_damage, find_good
 from whisper_train.training.last_step import train_steps
+from whisper_train.training.signals import StopRequest
 
 
 def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> str:
@@ -58,8 +59,9 @@ def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tu
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next
     step = trainer.state.global_step
-    if stop.stopped and step < trainer.state.max_steps:
-        say(f"stopped: saved checkpoint-{step}; the same command goes on from there")
+    if trainer.owes_evaluation or (stop.stopped and step < trainer.state.max_steps):
+        took = f" {time.monotonic() - request.since:.1f} s after it was asked to" if request.since else ""
+        say(f"stopped: saved checkpoint-{step}{took}; the same command goes on from there")
         return STOPPED, {}
     best = trainer.state.best_global_step if trainer.keep_best else None
     return TRAINED, {"steps": step, "best_step": best, "best_metric": trainer.state.best_metric}
@@ -89,14 +91,16 @@ def save_best(job: Job, folder: RunFolder, base: str, say: Callable[[str], None]
 
 
 def choose_checkpoint(folder: RunFolder, say: Callable[[str], None]) -> Path:
-    """The best checkpoint where evaluations named one, else the newest."""
+    """The best checkpoint where evaluations named one, else the newest; never a damaged one."""
     best = folder.read().get("best_step")
     if best is not None:
-        if is_complete(path := folder.checkpoints / f"checkpoint-{best}"):
+        if (damage := find_damage(path := folder.checkpoints / f"checkpoint-{best}")) is None:
             return path
-        say(f"the best checkpoint, checkpoint-{best}, is not there any more; taking the newest")
-    newest = find_newest(folder.checkpoints, say)
-    assert newest is not None, "training ended without a checkpoint"
+        say(f"the best checkpoint, {path.name}, is DAMAGED: {damage}; taking the newest instead")
+    newest = find_good(folder.checkpoints, say)
+    if newest is None:
+        folder.update(status=STOPPED)  # the next start trains again
+        raise RunFailed("no checkpoint of this run is undamaged any more; the same command trains it again")
     return newest
 
 

@@ -1,0 +1,5 @@
+"""The tiny model of the conversions."""
+
+from tests.export.conftest import base
+
+__all__ = ["base"]

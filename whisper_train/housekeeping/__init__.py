@@ -1,0 +1,1 @@
+"""Room on small disks: what of the caches and of finished runs can go."""

@@ -1,0 +1,56 @@
+"""Processes that read the data and have died, or hang: known by what torch says, waited for so long, and ended."""
+
+import multiprocessing
+import threading
+from typing import Any
+
+WORDS = ("DataLoader worker",)  # torch has no type of its own for it
+
+
+class Patience:
+    """Within the block a batch is waited for; when it takes longer than `seconds`, all loading processes are killed.
+
+    DataLoader's own timeout is not enough: a batch is handed over by its worker, which is asked without any limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self.timer: threading.Timer | None = None
+
+    def __enter__(self) -> None:
+        self.timer = threading.Timer(self.seconds, self.end)
+        self.timer.daemon = True
+        self.timer.start()
+
+    def __exit__(self, *error: Any) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def end(self) -> None:
+        self.is_over = True
+        kill_workers()
+
+
+def kill_workers() -> None:
+    """Ends all loading processes of this one, those too that a signal cannot reach: Python would wait for them."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def describe_lost(error: BaseException, trainer: Any) -> str | None:
+    """What happened to a worker, and what to look for; None when `error` is of something else."""
+    step = trainer.state.global_step + 1
+    if trainer.patience is not None and trainer.patience.is_over:
+        return (
+            f"step {step:,}: no batch came from the processes that read the data within"
+            f" {trainer.patience.seconds} s (faults.batch_timeout): their disk or network hangs; the same command goes"
+            " on from the newest checkpoint when it is back"
+        )
+    if not (isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)):
+        return None
+    told = str(error).partition("\n")[0].partition(" It is possible")[0].rstrip(". ")
+    return (
+        f"step {step:,}: a process that reads the data has died ({told}); most often the machine had no memory left"
+        " (dmesg tells): lower machine.dataloader_num_workers; the same command goes on from the newest checkpoint"
+    )
