@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from whisper_train.entities.generate import Generator
 from whisper_train.entities.model import create_encoder, load_encoder, load_tokenizer
 from whisper_train.errors import UserError
-from whisper_train.job_entities import Encoder
+from whisper_train.job_entities import Encoder, Travel
 
 WORDS = [
     ["je", "vais", "de", "Lyon", "à", "Nice", *(chr(97 + one % 26) * 2 for one in range(number))]
@@ -25,6 +26,16 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Encoder(vocabulary_size=200, width=8, layers=1, attention_heads=2, feed_forward=8)
     create_encoder(settings, 32, WORDS, 1, folder)
     return folder
+
+
+def test_a_new_base_is_the_same_each_time(tmp_path: Path) -> None:
+    """Scores of pieces are sums, which the library adds up in another order in each process and call."""
+    words = [sentence.tokens for sentence in Generator(Travel(sentences=300, seed=1))]
+    settings = Encoder(vocabulary_size=300, width=8, layers=1, attention_heads=2, feed_forward=8)
+    for number in range(3):
+        create_encoder(settings, 32, words, 1, tmp_path / str(number))
+    for path in (tmp_path / "0").iterdir():
+        assert {(tmp_path / str(number) / path.name).read_bytes() for number in range(3)} == {path.read_bytes()}
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from whisper_train.model_trust import (
 from whisper_train.paths import sync
 
 SPECIAL = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>")  # as CamemBERT's
+ADDED_STEP = 0.0001  # between the scores of letters that tokenizers adds to a vocabulary at its end
+SCORE_DIGITS = 6  # of a score, a logarithm; sums in another order differ from the 15th on
 POSITIONS_BEFORE_FIRST = 2  # RoBERTa counts positions from the padding's id on
 
 
@@ -140,8 +142,23 @@ def train_tokenizer(texts: Iterable[list[str]], vocabulary_size: int) -> Any:
         vocab_size=vocabulary_size, special_tokens=list(SPECIAL), unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator((" ".join(words) for words in texts), trainer)
-    vocabulary = [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
-    return CamembertTokenizer(vocab=vocabulary)
+    return CamembertTokenizer(vocab=in_order(json.loads(tokenizer.to_str())["model"]["vocab"]))
+
+
+def in_order(vocabulary: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """`vocabulary` as the same texts always give it: tokenizers sums up in the order of its hash maps, always another.
+
+    Letters that it adds at the end get scores a step apart in that order too: they all get the lowest here.
+    """
+    special, pieces = vocabulary[: len(SPECIAL)], vocabulary[len(SPECIAL) :]
+    lowest = min(score for _, score in pieces)
+    letters = sum(len(piece) == 1 for piece, _ in pieces)
+    scores = {
+        piece: round(lowest if score < lowest + ADDED_STEP * (letters + 1) else score, SCORE_DIGITS)
+        for piece, score in pieces
+    }
+    ordered = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [*((piece, score) for piece, score in special), *ordered]
 
 
 def save_encoder(model: Any, tokenizer: Any, folder: Path) -> None:
