@@ -27,6 +27,8 @@ import numpy as np
 import soundfile
 import yaml
 
+from whisper_train.training.checkpoints import MANIFEST, write_manifest
+
 BATCH = 32
 LEFT = 143  # exit status of a run that was asked to stop
 EARLY_STEP = 10
@@ -134,11 +136,9 @@ def number_checkpoint(checkpoints: Path, step: int) -> None:
     if step == 0:
         shutil.rmtree(checkpoint)
         return
-    state, complete = checkpoint / "trainer_state.json", checkpoint / "complete.json"
+    state, complete = checkpoint / "trainer_state.json", checkpoint / MANIFEST
     state.write_text(json.dumps({**json.loads(state.read_text()), "global_step": step}))
-    facts = json.loads(complete.read_text())
-    facts["files"][state.name] = state.stat().st_size
-    complete.write_text(json.dumps(facts))
+    write_manifest(checkpoint, json.loads(complete.read_text()), [state])
     checkpoint.rename(checkpoints / f"checkpoint-{step}")
 
 

@@ -284,7 +284,9 @@ def test_without_the_checkpoint_another_averaging_is_refused_and_the_result_stay
     result = run_cli("train", job_file(base, "averaged", averaging={**ASKED, "clips": 4}))
     assert result.exit_code == 2
     gone = "runs/models/averaged/checkpoints/checkpoint-2"
-    assert f"error: averaged: averaging: starts from {gone}, the tuned model, which is not there" in result.output
+    assert (
+        f"error: averaged: averaging: starts from {gone}, the tuned model, which is damaged or gone (" in result.output
+    )
     assert f"averaging: {json.dumps(status['averaging']['asked'])}" in result.output
     assert weights(folder) == before
     assert facts(folder) == status

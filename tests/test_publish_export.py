@@ -13,9 +13,8 @@ from tests.hub import Hub
 from tests.report.results import not_promoted
 from tests.test_publish import finished, folder, hub
 from whisper_train.benchmark_model.table import make_table
-from whisper_train.export.convert import digest
 from whisper_train.model import files_digest
-from whisper_train.paths import write_json
+from whisper_train.paths import file_digest, write_json
 from whisper_train.run_folder import RunFolder
 
 __all__ = ["finished", "folder", "hub"]  # fixtures of publishing
@@ -54,7 +53,7 @@ def describe(root: Path, folder: RunFolder, **changes: Any) -> None:
         "trained_for": None,
         "tensors": weights,
         "not_trained_on_their_grid": list(weights),
-        "files": {path.name: digest(path) for path in root.iterdir() if path.name != "export.json"},
+        "files": {path.name: file_digest(path) for path in root.iterdir() if path.name != "export.json"},
         "made": "2026-02-01T12:00:00+00:00",
         "made_with": {"whisper-train": "0.1", "torch": "2.0", "ctranslate2": None},
     }

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +16,6 @@ from whisper_train.exits import exits, stopping_after
 from whisper_train.options import job_options, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
 from whisper_train.secret_values import keep_secrets
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

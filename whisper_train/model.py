@@ -18,7 +18,7 @@ from whisper_train.model_trust import (
     pickles_allowed,
     read_settings,
 )
-from whisper_train.paths import Directories, sync, write_json
+from whisper_train.paths import Directories, file_digest, sync, write_json
 
 HUB_SECONDS = 10.0  # for the hub to answer at all
 # What decides on the text that a model writes.
@@ -46,8 +46,7 @@ def files_digest(folder: Path) -> str:
     """A hash of the weights and settings in a model's folder."""
     total = hashlib.sha256()
     for path in model_files(folder):
-        with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.name} {file_digest(path)}\n".encode())
     return total.hexdigest()
 
 

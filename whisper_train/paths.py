@@ -1,6 +1,7 @@
 """Where things are: the directories that .env names, run folders, and files written whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -161,3 +162,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,14 +8,14 @@ from typing import Any
 
 from whisper_train.benchmark_model.table import make_table
 from whisper_train.errors import UserError
-from whisper_train.export.convert import EXPORT, digest
+from whisper_train.export.convert import EXPORT
 from whisper_train.export.verify import VERIFICATION
 from whisper_train.export.verify import VERSION as VERIFIED
 from whisper_train.job import Job
 from whisper_train.job_file import display
 from whisper_train.licenses import OTHER
 from whisper_train.model import files_digest
-from whisper_train.paths import Directories, read_json
+from whisper_train.paths import Directories, file_digest, read_json
 from whisper_train.publish import (
     NOT_YET,
     check_secrets,
@@ -97,7 +97,7 @@ def read_facts(job: Job, folder: RunFolder, root: Path) -> tuple[dict[str, Any],
         raise UserError(f"{display(root)}: was made of another model than {display(folder.path)} holds now; {again}")
     for name, was in digests.items():
         path = root / name
-        if name != CARD and (not path.is_file() or path.is_symlink() or digest(path) != was):
+        if name != CARD and (not path.is_file() or path.is_symlink() or file_digest(path) != was):
             raise UserError(f"{display(path)}: is not the file that was verified; {again}")
     return facts, proof
 
@@ -151,7 +151,7 @@ def dump(value: Any) -> bytes:
 def digest_of(content: Path | bytes) -> str:
     import hashlib
 
-    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest(content)
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
 
 
 def texts_of(files: Mapping[str, Path | bytes]) -> Iterator[tuple[str, str]]:

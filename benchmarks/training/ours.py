@@ -1,6 +1,7 @@
 """This program's way: a job file, then the pieces that `whisper-train train` runs one after the other."""
 
 import copy
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -67,12 +68,19 @@ def job_values(spec: Spec) -> dict[str, Any]:
     }
 
 
+def folder_of_audio(*manifests: Path) -> str:
+    """The folder in which all recordings lie that `manifests` name by absolute paths."""
+    lines = [line for manifest in manifests for line in manifest.read_text(encoding="utf-8").splitlines()]
+    return os.path.commonpath([os.path.dirname(json.loads(line)["audio"]) for line in lines])
+
+
 def build(spec: Spec, folder: Path) -> Running:
     """Audits the clips and puts the trainer together, as a job does."""
     spec.note("imports")
     path = folder / f"{spec.way}.yaml"
     write_text(path, yaml.safe_dump(job_values(spec), allow_unicode=True))
     environment = {**os.environ, "BASE_DIR": str(folder)}
+    os.environ["DATA_DIR"] = folder_of_audio(spec.train, spec.held_out)  # the manifests lie elsewhere
     job, _ = resolve(str(path), spec.profile, (), environment)
     directories = find_directories(environment)
     run = run_folder(job, directories)

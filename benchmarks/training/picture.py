@@ -5,38 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training.ways import WAYS
-
-INK, GRID = "#222222", "#DDDDDD"
-SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": INK,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "svg.hashsalt": "whisper-train",  # the same results make the same file
-}
+from whisper_train.report.plots import GRID, INK, drawn
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
     """Writes `path`.png and `path`.svg."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(11, 4.8), layout="constrained")
-        FigureCanvasAgg(figure)
+    with drawn(path, 4.8, footnote(results)) as figure:
         grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1))
         draw_loss(figure.add_subplot(grid[:, 0]), results)
         draw_rate(figure.add_subplot(grid[0, 1]), results)
         draw_first_update(figure.add_subplot(grid[1, 1]), results)
-        figure.supxlabel(footnote(results), fontsize=8.5, color="#555555", x=0.01, ha="left")
-        figure.savefig(path.with_suffix(".png"), dpi=160, facecolor="white")
-        figure.savefig(path.with_suffix(".svg"), facecolor="white", metadata={"Date": None})
 
 
 def draw_loss(axes: Any, results: Mapping[str, Any]) -> None:

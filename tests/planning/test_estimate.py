@@ -88,10 +88,13 @@ def test_the_fullest_moment_is_told_and_its_parts_add_up() -> None:
 
 
 def test_a_quantized_training_keeps_a_rounded_copy_of_the_weights() -> None:
-    usual, quantized = trace(setup()), trace(setup(quantization={"scheme": "int4", "target": "onnx"}))
+    weights_alone = {"scheme": "int4", "target": "onnx", "activations": False}
+    usual, quantized = trace(setup()), trace(setup(quantization=weights_alone))
     more = quantized.activations + quantized.gradients - usual.activations - usual.gradients
     assert quantized.weights == usual.weights
     assert 0.4 * usual.weights < more < 1.5 * usual.weights
+    inputs_too = trace(setup(quantization={**weights_alone, "activations": True}))
+    assert inputs_too.activations > quantized.activations  # q, k and v keep a rounded input each
 
 
 def test_a_teacher_is_a_second_model_without_gradients() -> None:

@@ -6,34 +6,16 @@ from typing import Any
 
 from whisper_train.benchmark_model.candidates import FLOAT, POST, TRAINED
 from whisper_train.benchmark_model.table import measured
+from whisper_train.report.plots import GRID, INK, drawn
 
-INK, GRID = "#222222", "#DDDDDD"
 COLORS = {FLOAT: "#777777", POST: "#D1752B", TRAINED: "#2B6CB0"}
 MARKS = {"transformers": "s", "onnx": "o", "ctranslate2": "^"}
 LABELS = {FLOAT: "float", POST: "post-training quantization", TRAINED: "quantization-aware training"}
-SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": INK,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "svg.hashsalt": "whisper-train",  # the same results make the same file
-}
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
     """Writes `path`.png and `path`.svg."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(11, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with drawn(path, 5.2, footnote(results)) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         points(left, results, lambda one: one["size_bytes"] / 1e6)
         left.set_title("Size")
@@ -43,9 +25,6 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         right.set_title("Speed")
         right.set_xlabel("seconds of speech a second, one clip at a time")
         legend(figure)
-        figure.supxlabel(footnote(results), fontsize=8.5, color="#555555", x=0.01, ha="left")
-        figure.savefig(path.with_suffix(".png"), dpi=160, facecolor="white")
-        figure.savefig(path.with_suffix(".svg"), facecolor="white", metadata={"Date": None})
 
 
 def points(axes: Any, results: Mapping[str, Any], value: Any) -> None:

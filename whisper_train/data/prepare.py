@@ -21,7 +21,7 @@ from whisper_train.data.tables import find_common_voice, find_folder_table
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source, parse_split
-from whisper_train.paths import read_json, unseen_hint, write_json
+from whisper_train.paths import file_digest, read_json, unseen_hint, write_json
 
 SHOWN_REASONS = 4
 WHOLE_RECORDINGS = Limits(max_seconds=4 * 3600)  # what is evaluated may be long; 4 hours take 1 GB of memory
@@ -131,7 +131,8 @@ def make_audit(
         **facts,
         "fingerprints": {name: set_fingerprint(job, sources) for name, sources in sets.items()},
         "sets": {
-            name: {**tally.as_dict(), "digest": digest(index_path(folder, name))} for name, tally in tallies.items()
+            name: {**tally.as_dict(), "digest": file_digest(index_path(folder, name))}
+            for name, tally in tallies.items()
         },
         "revisions": {name: [revision_of(source, job) for source in sources] for name, sources in sets.items()},
         "sources": {name: [source.label for source in sources] for name, sources in sets.items()},
@@ -280,8 +281,3 @@ def files_of(source: Source) -> list[Path]:
 
 def hash_of(described: Any) -> str:
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

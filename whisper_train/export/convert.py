@@ -1,6 +1,5 @@
 """A model converted, proven, and put in its place: complete or absent."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from whisper_train.export.grids import OnGrid, choose_layers, put_on_grids
 from whisper_train.export.integers import count_integers
 from whisper_train.export.recordings import CLIPS, Heard, recordings_for
 from whisper_train.export.source import Source, Trained, check_trained_for, find_place, load_source
-from whisper_train.export.verify import VERIFICATION, VERSION, verify_folder
+from whisper_train.export.verify import VERIFICATION, VERSION, verify_exact, verify_folder
 from whisper_train.job_file import display
 from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest, load_config
-from whisper_train.paths import Directories, as_size, sync, write_json
+from whisper_train.paths import Directories, as_size, file_digest, sync, write_json
 from whisper_train.planning.room import Take, check_room
 from whisper_train.planning.takes import download_takes
 
@@ -93,7 +92,9 @@ def verify(
         facts["integers"] = count_integers(written, runtime.read(folder, written))
         counted = facts["integers"]
         say(f"integers: {counted['integers']:,} of {counted['tensors']} tensors equal the grid")
-    facts |= runtime.prove(source, written, form, folder, heard.clips, heard.language, say)
+        if exact := runtime.open_exact(source, written, folder):
+            what, traced = exact
+            facts |= verify_exact(what, traced, source.model, form, heard, say)
     opened = runtime.open(folder)
     if opened is None:
         say(f"{form.folder}: logits and tokens were not compared: {runtime.absent}")
@@ -172,7 +173,7 @@ def describe(source: Source, form: Form, placed: Mapping[str, OnGrid], folder: P
         "not_trained_on_their_grid": sorted(
             name for name, one in placed.items() if trained is None or not learned(trained, name, one)
         ),
-        "files": {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "files": {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()},
         "made_with": {"whisper-train": __version__, **{name: version_of(name) for name in PACKAGES}},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -182,11 +183,6 @@ def learned(trained: Trained, name: str, one: OnGrid) -> bool:
     """Whether the weight `name` was trained as it is now: on this grid, with its input rounded this way."""
     layer = trained.layers.get(name)
     return layer is not None and (layer.grid, layer.activation) == (one.grid, one.activation)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def version_of(package: str) -> str | None:

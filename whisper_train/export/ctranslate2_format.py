@@ -1,7 +1,7 @@
 """CTranslate2, as faster-whisper loads it: its own converter on weights that are on the grid already."""
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,9 @@ from whisper_train.errors import RunFailed, UserError
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
-from whisper_train.export.reference import Reference
 from whisper_train.export.rules import OTHER_CONFIG, Rules, Scores, read_rules
 from whisper_train.export.search import Written
-from whisper_train.export.sounds import Clip
 from whisper_train.export.source import EMBEDDING, Source
-from whisper_train.export.verify import EXACT, speakable, verify_logits
 
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 MODEL = "model.bin"
@@ -213,23 +210,9 @@ def read_variables(path: Path) -> Iterator[tuple[str, Any]]:
             yield name, values.view(np.float32).reshape(shape)
 
 
-def prove(
-    source: Source,
-    placed: Mapping[str, OnGrid],
-    form: Form,
-    folder: Path,
-    clips: Sequence[Clip],
-    language: str | None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """The logits once more with the integers as floats, where nothing but the weights can make a difference."""
-    if not placed:
-        return {}
-    runtime = CTranslate2Whisper(folder, compute_type="float32")
-    language = language or speakable(runtime.rules)
-    facts = verify_logits(runtime, Reference(source.model), clips, language, EXACT, f"{form.folder}: float32")
-    say(f"model with float activations: {facts['fraction']:.1e} of the range from the model's, {EXACT:g} allowed")
-    return {"model_with_float_activations": facts}
+def open_exact(source: Source, placed: Mapping[str, OnGrid], folder: Path) -> tuple[str, CTranslate2Whisper]:
+    """The whole model with the integers as floats, where nothing but the weights can make a difference."""
+    return "model", CTranslate2Whisper(folder, compute_type="float32")
 
 
 def open(folder: Path) -> CTranslate2Whisper:

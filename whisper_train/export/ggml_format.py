@@ -1,7 +1,7 @@
 """GGML, as whisper.cpp loads it: one file of mel filters, vocabulary and tensors (convert-h5-to-ggml.py)."""
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from whisper_train.export.forms import Form
 from whisper_train.export.ggml_blocks import GROUP, TYPES, pack, unpack
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
-from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
 
 MODEL = "ggml-model.bin"
@@ -167,17 +166,8 @@ def read_tensors(path: Path) -> Iterator[tuple[str, int, bytes]]:
         place += size
 
 
-def prove(
-    source: Source,
-    placed: Mapping[str, OnGrid],
-    form: Form,
-    folder: Path,
-    clips: Sequence[Clip],
-    language: str | None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
+def open_exact(source: Source, placed: Mapping[str, OnGrid], folder: Path) -> None:
     """Float activations cannot be had from whisper.cpp's blocks."""
-    return {}
 
 
 def open(folder: Path) -> Any:

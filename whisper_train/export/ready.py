@@ -1,6 +1,6 @@
 """Which module writes, reads and runs a format; each has the same five functions and is imported when it is needed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,8 +9,8 @@ from whisper_train.errors import UserError
 from whisper_train.export.forms import Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
-from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
+from whisper_train.export.verify import Traced
 
 # By format: the module, and the packages it needs.
 MODULES = {
@@ -34,17 +34,8 @@ class Format(Protocol):
     def read(self, folder: Path, placed: Mapping[str, OnGrid]) -> Iterable[tuple[str, Read | None]]:
         """The integers of each weight of `placed` as they stand in the files."""
 
-    def prove(
-        self,
-        source: Source,
-        placed: Mapping[str, OnGrid],
-        form: Form,
-        folder: Path,
-        clips: Sequence[Clip],
-        language: str | None,
-        say: Callable[[str], None],
-    ) -> dict[str, Any]:
-        """What can be shown beside logits and tokens, for verification.json."""
+    def open_exact(self, source: Source, placed: Mapping[str, OnGrid], folder: Path) -> tuple[str, Traced] | None:
+        """What of a quantized folder can compute with float activations, and it; None where nothing can."""
 
     def open(self, folder: Path) -> Any:
         """A verify.Runtime, or None where there is none."""

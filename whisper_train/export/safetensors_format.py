@@ -1,6 +1,6 @@
 """safetensors: the folder that transformers loads, in float32 or float16, with the weights that were trained."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import Read
 from whisper_train.export.reference import Reference
 from whisper_train.export.search import Written
-from whisper_train.export.sounds import Clip
 from whisper_train.export.source import Source
 from whisper_train.model import load_model
 
@@ -52,16 +51,8 @@ def read(folder: Path, placed: Mapping[str, OnGrid]) -> Iterable[tuple[str, Read
     return ()
 
 
-def prove(
-    source: Source,
-    placed: Mapping[str, OnGrid],
-    form: Form,
-    folder: Path,
-    clips: Sequence[Clip],
-    language: str | None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    return {}
+def open_exact(source: Source, placed: Mapping[str, OnGrid], folder: Path) -> None:
+    """There are no integers."""
 
 
 def open(folder: Path) -> TorchWhisper:

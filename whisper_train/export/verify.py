@@ -151,6 +151,16 @@ def explain(
     return {**facts, "score_lost": lost, "allowed": allowed, "explained": lost <= allowed}
 
 
+def verify_exact(
+    what: str, runtime: Traced, model: Any, form: Form, heard: Heard, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Logits of `what` of a folder with float activations, where nothing but the weights can make a difference."""
+    language = heard.language or speakable(runtime.rules)
+    facts = verify_logits(runtime, Reference(model), heard.clips, language, EXACT, f"{form.folder}: {what}")
+    say(f"{what} with float activations: {facts['fraction']:.1e} of the range from the model's, {EXACT:g} allowed")
+    return {f"{what}_with_float_activations": facts}
+
+
 def verify_folder(
     runtime: Runtime,
     model: Any,

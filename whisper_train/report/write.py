@@ -8,7 +8,7 @@ from whisper_train.audio import Waveform
 from whisper_train.augment.augmenter import augmenter_for
 from whisper_train.augment.settings import load_settings
 from whisper_train.data.index import Index
-from whisper_train.data.prepare import digest, index_path
+from whisper_train.data.prepare import index_path
 from whisper_train.errors import UserError
 from whisper_train.evaluation.hallucination import has_loop, is_too_long
 from whisper_train.evaluation.passages import AUGMENT_SEED
@@ -16,7 +16,7 @@ from whisper_train.evaluation.results import find_transcriptions
 from whisper_train.evaluation.transcription import read_header
 from whisper_train.job import Job
 from whisper_train.job_data import LONG_FORM_SET
-from whisper_train.paths import read_json
+from whisper_train.paths import file_digest, read_json
 from whisper_train.report.card import write_card
 from whisper_train.report.page import write_report
 from whisper_train.report.sound import Change
@@ -70,7 +70,7 @@ def find_change(header: Mapping[str, Any], place: Path, cache: Path) -> Change:
     reason = "its set has been audited anew since; evaluate again"
     for folder in (place, *place.parents[:2]):  # the evaluation's own data, or those of its run
         path = index_path(folder / "data", f"eval.{header['set']}")
-        if path.is_file() and digest(path) == header.get("set_digest"):
+        if path.is_file() and file_digest(path) == header.get("set_digest"):
             settings = load_settings(header["augment"])
             try:
                 augmenter = augmenter_for(settings, Index(path, cache), header["audio_columns"], AUGMENT_SEED)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_train.errors import RunFailed, UserError
-from whisper_train.paths import read_json, sync, write_json, write_text
+from whisper_train.paths import file_digest, read_json, sync, write_json, write_text
 
 MANIFEST = "complete.json"  # written last: the files of the checkpoint, their sizes and digests, and how it was made
 INCOMPLETE = ".incomplete"  # the folder a checkpoint is written in before it gets its name
@@ -52,13 +52,8 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
 
 def digests(files: dict[str, Path]) -> dict[str, str]:
     """The SHA-256 of each file, by its name."""
-
-    def digest(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     with ThreadPoolExecutor(READERS) as pool:
-        return dict(zip(files, pool.map(digest, files.values()), strict=True))
+        return dict(zip(files, pool.map(file_digest, files.values()), strict=True))
 
 
 def digest_of(listed: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from whisper_train.out_of_memory import OutOfMemory, describe, is_out_of_memory
 from whisper_train.resident import free_memory
 from whisper_train.sudden_ends import LostWorker
 from whisper_train.training.checkpoints import is_complete
-from whisper_train.training.lost_workers import describe_lost, kill_workers
+from whisper_train.training.lost_workers import describe_lost, hush, kill_workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +84,8 @@ def train_steps(trainer: Any, watch: StepWatch, checkpoint: Path | None, say: Ca
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return
     except (RuntimeError, MemoryError, EOFError, OSError) as error:
+        if trainer.args.dataloader_num_workers:
+            hush()
         if lost := describe_lost(error, trainer):
             kill_workers()
             raise LostWorker(lost, trainer.state.global_step + 1) from None

@@ -1,10 +1,13 @@
 """Processes that read the data and have died, or hang: known by what torch says, waited for so long, and ended."""
 
 import multiprocessing
+import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
 WORDS = ("DataLoader worker",)  # torch has no type of its own for it
+ATTEMPTS = 100
 
 
 class Patience:
@@ -32,10 +35,27 @@ class Patience:
         kill_workers()
 
 
+def hush() -> None:
+    """From here on torch says nothing of dead workers: it raises for each, wherever Python happens to be then.
+
+    Later workers of this process that die are noticed when a batch is asked for.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(RuntimeError):  # of another worker, just now
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return
+
+
 def kill_workers() -> None:
     """Ends all loading processes of this one, those too that a signal cannot reach: Python would wait for them."""
     for child in multiprocessing.active_children():
         child.kill()
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether a connection ended: what a worker leaves that dies while it hands a batch over."""
+    no_socket = isinstance(error, FileNotFoundError) and error.filename is None
+    return no_socket or isinstance(error, ConnectionError | EOFError)
 
 
 def describe_lost(error: BaseException, trainer: Any) -> str | None:
@@ -47,9 +67,10 @@ def describe_lost(error: BaseException, trainer: Any) -> str | None:
             f" {trainer.patience.seconds} s (faults.batch_timeout): their disk or network hangs; the same command goes"
             " on from the newest checkpoint when it is back"
         )
-    if not (isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)):
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
+    if not said and not (is_broken(error) and trainer.args.dataloader_num_workers):
         return None
-    told = str(error).partition("\n")[0].partition(" It is possible")[0].rstrip(". ")
+    told = str(error).partition("\n")[0].partition(" It is possible")[0].rstrip(". ") or type(error).__name__
     return (
         f"step {step:,}: a process that reads the data has died ({told}); most often the machine had no memory left"
         " (dmesg tells): lower machine.dataloader_num_workers; the same command goes on from the newest checkpoint"
