@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from whisper_train.data.prepare import digest, hash_of, set_fingerprint
+from whisper_train.data.prepare import hash_of, set_fingerprint
 from whisper_train.data.sources import sliced
 from whisper_train.entities.files import read_conll, read_spans
 from whisper_train.entities.generate import Generator
@@ -16,7 +16,7 @@ from whisper_train.entities.sentence import Sentence
 from whisper_train.errors import UserError
 from whisper_train.job import Job
 from whisper_train.job_data import Source, parse_split
-from whisper_train.paths import read_json, write_json, written_whole
+from whisper_train.paths import file_digest, read_json, write_json, written_whole
 
 REPEATED, EVALUATED, TOO_LONG = "repeated", "also evaluated", "too many word pieces"
 
@@ -95,7 +95,7 @@ def audit(
                 kept.sources.append(source)
         write_set(folder / f"{name}.jsonl", kept)
         counted[name] = {"clips": len(read), "kept": len(kept), "hours": 0.0, "dropped": lost}
-        counted[name]["digest"] = digest(folder / f"{name}.jsonl")
+        counted[name]["digest"] = file_digest(folder / f"{name}.jsonl")
         check_dropped(name, counted[name], job)
     sources = {"train": job.data.train, **{f"eval.{name}": one for name, one in job.data.eval.items()}}
     facts = {
@@ -150,4 +150,4 @@ def is_audited(job: Job, name: str, folder: Path) -> bool:
 
 
 def audited_digest(folder: Path, name: str) -> str:
-    return hash_of(digest(folder / f"eval.{name}.jsonl"))
+    return hash_of(file_digest(folder / f"eval.{name}.jsonl"))
