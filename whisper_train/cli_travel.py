@@ -16,6 +16,7 @@ from whisper_train.paths import find_directories, read_environment
 @click.option("--part", type=click.Choice(("train", "test")), default="train", show_default=True)
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="of sentence; repeatable; default: all")
 @click.option("--places", type=click.IntRange(min=4), help="so many of the part's cities; default: all")
+@click.option("--invented", type=click.FloatRange(0, 1), default=0.0, help="share of the cities that exist nowhere")
 @click.option("--seed", type=int, default=0, show_default=True)
 @exits
 def make_travel(path: Path, **asked: Any) -> None:

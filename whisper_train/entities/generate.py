@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whisper_train.entities import grammar
 from whisper_train.entities.files import write_sentences
+from whisper_train.entities.invented import invent
 from whisper_train.entities.places import Places, places_of, with_preposition, without_accents
 from whisper_train.entities.sentence import Sentence, Span, sentence_of
 from whisper_train.errors import UserError
@@ -15,6 +16,7 @@ from whisper_train.job_entities import COMMON_KINDS, HARD_KINDS, Travel
 
 TEST_PATTERNS = 0.25  # of the patterns that openers and phrases make; those marked in the grammar come beside them
 MAX_TRIES = 200  # for a sentence that is new
+COMPOUND_SHARE = 0.5  # of the names that are invented, where a sentence may have either kind
 SLOT = re.compile(r"(?:(\S*(?:\bde|à)) )?\{(\w)\}")  # with the preposition before it, if it contracts
 ROLES = {"D": "DEPART", "A": "ARRIVEE", "V": "VIA"}
 FRAMES = {
@@ -125,6 +127,8 @@ class Generator:
             known = grammar.FIRST_NAMES[self.recipe.part]
             return chance.choice(known if chance.random() < 0.7 or not places.simple else places.simple)
         for _ in range(MAX_TRIES):
+            if kind != "station" and self.recipe.invented and chance.random() < self.recipe.invented:
+                return invent(chance, compound=kind == "compound" or chance.random() < COMPOUND_SHARE)
             pool = places.cities
             if kind == "compound" and places.compound:
                 pool = places.compound
