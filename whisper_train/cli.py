@@ -9,6 +9,7 @@ import click
 from whisper_train import __version__
 from whisper_train.cli_export import benchmark_model, convert, qat, transcribe
 from whisper_train.cli_housekeeping import clean_cache
+from whisper_train.cli_travel import make_travel, order
 from whisper_train.cloud.commands import vast
 from whisper_train.errors import WRONG_INPUT, UserError
 from whisper_train.exits import exits, stopping_after
@@ -353,6 +354,8 @@ def normalize(text: tuple[str, ...], names: tuple[str, ...], with_steps: bool) -
 main.add_command(benchmark_model)
 main.add_command(clean_cache)
 main.add_command(convert)
+main.add_command(make_travel)
+main.add_command(order)
 main.add_command(qat)
 main.add_command(transcribe)
 main.add_command(vast)

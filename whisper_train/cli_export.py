@@ -25,9 +25,11 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], stop_after: s
     """
     from whisper_train.benchmark_model.command import Settings, benchmark, check_packages
     from whisper_train.runner import resolve, train_named
+    from whisper_train.tasks import check_of_speech
 
     environment = read_environment()
     resolved, _ = resolve(job, machine, overrides, environment)
+    check_of_speech(resolved, "qat")
     if resolved.quantization is None:
         raise UserError(
             f"{resolved.name}: quantization: is missing, so nothing would be quantized; add it, or train the job as it"

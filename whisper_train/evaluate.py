@@ -8,12 +8,14 @@ from typing import Any
 
 from whisper_train.augment.settings import check_noise, dump_settings, recordings_digest
 from whisper_train.data.prepare import EvalSet, prepare_eval_data
+from whisper_train.entities.speech import check_travel, find_orders
 from whisper_train.evaluation.results import write_results
 from whisper_train.evaluation.share import count_processes, transcribe_sets
 from whisper_train.evaluation.transcription import FORMAT, copy_transcription, is_complete
 from whisper_train.evaluation.worker import ModelTask, SetTask
 from whisper_train.job import Gates, Job, LongFormSet
 from whisper_train.job_data import LONG_FORM_SET, SILENCE_SET, Source
+from whisper_train.paths import Directories
 from whisper_train.planning.room import check_room
 from whisper_train.run_folder import installed_versions
 
@@ -48,6 +50,8 @@ class Request:
 def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[str], None]) -> dict[str, Any]:
     """Returns the results, which are in results.json as well."""
     check_models(request.models)
+    directories = Directories(cache=request.cache, models=request.trained.parents[1], logs=request.folder)
+    check_travel(request.job, directories)
     check_noise(request.job.data, request.sets)
     request.folder.mkdir(parents=True, exist_ok=True)
 
@@ -64,6 +68,7 @@ def evaluate(request: Request, environment: Mapping[str, str], say: Callable[[st
 
     # 3. score and judge
     job = request.job
+    find_orders(job, request.folder, [model.label for model in request.models], request.sets, directories)
     return write_results(
         request.folder,
         normalizer=job.evaluation.normalizer,

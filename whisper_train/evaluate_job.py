@@ -14,9 +14,8 @@ from whisper_train.chains.inputs import evaluation_inputs
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import UserError
-from whisper_train.evaluate import EvalModel, Request, check_models, evaluate
+from whisper_train.evaluate import EvalModel, Request
 from whisper_train.evaluation.results import BASELINE, TUNED
-from whisper_train.evaluation.table import make_table
 from whisper_train.exits import unwinding_on_sigterm
 from whisper_train.housekeeping.in_use import cache_in_use
 from whisper_train.job import Gates, Job
@@ -25,7 +24,6 @@ from whisper_train.machine import choose_gpus
 from whisper_train.model import resolve_place
 from whisper_train.paths import Directories, find_directories, make_directory, write_text
 from whisper_train.plan import load_resolved
-from whisper_train.report.write import write_page, write_run_reports
 from whisper_train.run_folder import (
     DONE,
     EVALUATION_LOG,
@@ -49,6 +47,7 @@ from whisper_train.run_folder import (
     this_process,
 )
 from whisper_train.run_log import duration, errors_logged, open_log
+from whisper_train.tasks import parts_of
 from whisper_train.training_settings import TrainingSettings
 
 LONGEST_NAME = 200  # of a folder; file systems take 255 bytes
@@ -89,7 +88,8 @@ def evaluate_named(
     make_directory(folder.path, named_by="MODEL_DIR")
     make_directory(folder.logs, named_by="LOG_DIR")
     chosen = choose_models(job, folder, models, baseline, directories)
-    check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
+    parts = parts_of(job)
+    parts.check_models(chosen)  # `make eval DETACH=1` waits for the next line, and tells what went wrong until then
     own = locked(folder.path / LAUNCHER_LOCK)
     with own, unwinding_on_sigterm(), cache_in_use(directories.cache), errors_logged():
         say = open_log(folder.logs / EVALUATION_LOG)
@@ -101,9 +101,9 @@ def evaluate_named(
             return EXIT_STATUS[evaluate_run(as_trained(job, folder), folder, directories, environment, say)]
         place = folder.evaluation if whole else folder.path / "evaluations" / describe(chosen, sets, max_samples)
         request = make_request(job, chosen, folder, place, directories, sets=sets, at_most=max_samples)
-        results = evaluate(request, environment, say)
-        page = write_page(place, results, directories.cache, say)
-        say(make_table(results))
+        results = parts.evaluate(request, environment, say)
+        page = parts.write_page(place, results, directories.cache, say)
+        say(parts.make_table(results))
         say(f"report: {display(page)}")
     return EXIT_DONE
 
@@ -168,7 +168,7 @@ def evaluate_run(
     started = time.monotonic()
     models = choose_models(job, folder, [], None, directories)
     request = make_request(job, models, folder, folder.evaluation, directories, gates=job.gates)
-    results = evaluate(request, environment, say)
+    results = parts_of(job).evaluate(request, environment, say)
     folder.add_time("evaluation", time.monotonic() - started)
     return conclude(job, folder, results, directories.cache, say)
 
@@ -179,8 +179,9 @@ def conclude(job: Job, folder: RunFolder, results: dict[str, Any], cache: Path, 
     write_text(folder.path / "job.yaml", dump_job(job))
     evaluated = evaluation_inputs(job, folder.path)
     folder.update(status=status, promoted=results["promoted"], finished=now(), error=None, evaluated=evaluated)
-    page = write_run_reports(job, folder, results, cache, say)
-    say(make_table(results))
+    parts = parts_of(job)
+    page = parts.write_run_reports(job, folder, results, cache, say)
+    say(parts.make_table(results))
     say(f"{status} in {duration(sum(folder.read().get('timings', {}).values()))}; report: {display(page)}")
     return status
 

@@ -22,6 +22,7 @@ from whisper_train.paths import Directories, make_directory, write_text, written
 from whisper_train.printable import UNPRINTABLE
 from whisper_train.report.render import render
 from whisper_train.run_folder import run_folder
+from whisper_train.tasks import check_of_speech
 
 EXAMPLES = 20
 READ_AT_MOST = 100  # clips of each source, where no audit has listed them yet
@@ -57,6 +58,7 @@ def hear(job: Job, directories: Directories, say: Callable[[str], None]) -> Path
 
     Raises UserError when the job changes no audio, or none of its clips can be read.
     """
+    check_of_speech(job, "hear")
     settings = training_settings(job.data)
     if not any(map(has_effect, settings)):
         raise UserError(f"{job.name}: data.augment: is missing: training hears the clips as they are; name an effect")

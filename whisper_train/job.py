@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
+from whisper_train.job_entities import ENTITIES_TASK, Entities, SpokenOrders, check_entities
 from whisper_train.job_faults import Faults
 from whisper_train.job_quantization import Quantization, check_with
 from whisper_train.licenses import find_license
@@ -97,6 +98,7 @@ class Evaluation(Strict):
         None, gt=0, description="evaluate on this many during training; null: all"
     )
     long_form: LongFormSet | None = Field(None, description="null: measured only where gates.long_form asks for it")
+    travel: SpokenOrders | None = Field(None, description="null: no eval set is of travel orders")
 
 
 class Retention(Strict):
@@ -132,8 +134,11 @@ class Gates(Strict):
     retention: Retention | None = None
     long_form: LongForm | None = None
     hallucination: Hallucination | None = None
+    travel_f1: float | None = Field(None, description="of cities in what was heard (evaluation.travel), at least")
+    macro_f1: float | None = Field(None, description="of task: entities on the first eval set, at least")
+    sentence_accuracy: float | None = Field(None, description="of task: entities there: all cities right, at least")
 
-    @field_validator("wer")
+    @field_validator("wer", "travel_f1", "macro_f1", "sentence_accuracy")
     @classmethod
     def is_fraction(cls, value: float | None) -> float | None:
         if value is not None and not 0 <= value <= 1:
@@ -216,10 +221,11 @@ class Machine(Strict):
 class Job(Strict):
     name: Name
     language: str = Field(description="code or name: de, german, deutsch, as …")
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: Literal["transcribe", "translate", "entities"] = "transcribe"
     base: str = Field(description="hub id, folder, job:<name>, or new (random weights, see architecture)")
     base_revision: str | None = None
     architecture: Architecture | None = None
+    entities: Entities | None = Field(None, description="of task: entities")
     data: Data
     model: Model = Model()
     training: TrainingSettings = Field(default_factory=TrainingSettings)
@@ -238,13 +244,14 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def check(self) -> "Job":
-        if self.base == "new" and self.architecture is None:
+        if self.base == "new" and self.architecture is None and self.task != ENTITIES_TASK:
             raise ValueError("architecture: is missing; `base: new` needs it (`architecture: {}` takes every default)")
         if self.base != "new" and self.architecture is not None:
             raise ValueError("architecture: goes with `base: new` only; leave it out")
         if self.base == f"job:{self.name}":
             raise ValueError(f"base: {self.base}: a job cannot start from its own result")
         check_with(self)
+        check_entities(self)
         self.check_gates()
         self.check_replay()
         self.check_layer_decay()
@@ -253,7 +260,8 @@ class Job(Strict):
             raise ValueError(
                 f"evaluation.long_form.set: {long_form.set}: no such set; data.eval has {', '.join(self.data.eval)}"
             )
-        if self.base != "new" and not re.fullmatch(r"job:[\w.-]+|[\w.-]+/[\w.-]+|(/|\./|\.\./|~/).*", self.base):
+        hub_id = r"([\w.-]+/)?[\w.-]+" if self.task == ENTITIES_TASK else r"[\w.-]+/[\w.-]+"  # camembert-base
+        if self.base != "new" and not re.fullmatch(rf"job:[\w.-]+|{hub_id}|(/|\./|\.\./|~/).*", self.base):
             raise ValueError(f"base: {self.base}: give a hub id (owner/name), a folder (./name), job:<name> or new")
         return self
 
@@ -279,7 +287,7 @@ class Job(Strict):
         retention = self.gates.retention
         long_form = self.gates.long_form
         needs_baseline = {
-            "significant": self.gates.significant,
+            "significant": self.gates.significant and self.task != ENTITIES_TASK,  # there random weights are a baseline
             "retention": retention,
             "long_form": long_form and long_form.max_worse is not None,
         }

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_augment import Augment
+from whisper_train.job_entities import Travel
 from whisper_train.languages import LANGUAGES, find_language
 from whisper_train.strict import Fraction, Name, Strict
 
@@ -15,9 +16,10 @@ MEASURED_SETS = {LONG_FORM_SET, SILENCE_SET}
 
 
 class Synthetic(Strict):
-    """Speech made by espeak-ng from sentence templates."""
+    """Speech made by espeak-ng from sentence templates, or of travel orders."""
 
-    sentences: list[str] = Field(min_length=1, description="templates; {slot} is filled from `words`")
+    sentences: list[str] = Field(default_factory=list, description="templates; {slot} is filled from `words`")
+    travel: Travel | None = Field(None, description="travel orders by the grammar, instead of templates")
     words: dict[str, list[str]] = Field(default_factory=dict, description="slot name -> its fillings")
     voices: list[str] = Field(min_length=1, description="espeak-ng voices: de, de+f2, fr+whisper …")
     clips: int = Field(gt=0, description="how many clips to make")
@@ -29,6 +31,8 @@ class Synthetic(Strict):
 
     @model_validator(mode="after")
     def check(self) -> "Synthetic":
+        if bool(self.sentences) == (self.travel is not None):
+            raise ValueError("sentences: give templates there, or travel orders (travel), one of the two")
         slots = {slot for sentence in self.sentences for slot in find_slots(sentence)}
         if missing := sorted(slots - {slot for slot, words in self.words.items() if words}):
             raise ValueError(f"words: no list for the slot {{{missing[0]}}}; add words.{missing[0]}")
@@ -42,7 +46,7 @@ class Synthetic(Strict):
 
 
 class Source(Strict):
-    """One data set inside a job: exactly one of the first six keys says of which kind."""
+    """One data set inside a job: exactly one of the first nine keys says of which kind."""
 
     hub: str | None = Field(None, description="data set on the Hugging Face hub (its Parquet files), or a local copy")
     manifest: str | None = Field(None, description="JSONL, CSV or TSV file with one clip a line")
@@ -50,6 +54,9 @@ class Source(Strict):
     common_voice: str | None = Field(None, description="unpacked Common Voice download of one language")
     parquet: str | None = Field(None, description="Parquet file, folder or glob with audio bytes inside")
     synthetic: Synthetic | None = Field(None, description="made by espeak-ng")
+    conll: str | None = Field(None, description="task entities: a word and its label on each line")
+    spans: str | None = Field(None, description="task entities: JSONL file of sentences with character spans")
+    travel: Travel | None = Field(None, description="task entities: sentences made by a grammar")
 
     config: str | None = Field(None, description="hub: configuration (subset) name")
     revision: str | None = Field(None, description="hub: branch, tag or commit")
@@ -74,6 +81,8 @@ class Source(Strict):
     def label(self) -> str:
         """How messages and reports name this source."""
         where = "speech by espeak-ng" if self.synthetic else getattr(self, self.kind)
+        if self.travel:
+            where = f"{self.travel.sentences:,} sentences, part {self.travel.part}"
         return " ".join(part for part in (f"{self.kind}: {where}", self.config, self.split) if part)
 
     @field_validator("language")
@@ -99,7 +108,7 @@ class Source(Strict):
         return self
 
 
-SOURCE_KINDS = ("hub", "manifest", "folder", "common_voice", "parquet", "synthetic")
+SOURCE_KINDS = ("hub", "manifest", "folder", "common_voice", "parquet", "synthetic", "conll", "spans", "travel")
 
 
 class Windows(Strict):

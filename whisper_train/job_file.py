@@ -12,14 +12,15 @@ import yaml
 
 from whisper_train.errors import UserError
 from whisper_train.job import Job
+from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.job_errors import Layer, validate
 from whisper_train.paths import find_config_dir, find_directories
 from whisper_train.secret_values import SECRET_NAME
 from whisper_train.strict_yaml import MAX_CHARACTERS, load_yaml
-from whisper_train.training_settings import DEFAULTS
+from whisper_train.training_settings import DEFAULTS, ENTITY_DEFAULTS
 
 # The keys of a source, and of the job, that hold a path; relative ones are relative to the file they stand in.
-SOURCE_PATHS = ("manifest", "folder", "common_voice", "parquet")
+SOURCE_PATHS = ("manifest", "folder", "common_voice", "parquet", "conll", "spans")
 SHOWN_CHARACTERS = 200  # of what is wrong, in a message
 
 
@@ -64,13 +65,15 @@ def with_defaults(layers: Sequence[Layer]) -> dict[str, Any]:
     for layer in layers:
         section = layer.values.get("training")
         training |= section if isinstance(section, dict) else {}
-    defaults = dict(DEFAULTS)
+    task = [layer.values["task"] for layer in layers if "task" in layer.values]
+    defaults = DEFAULTS | (ENTITY_DEFAULTS if task[-1:] == [ENTITIES_TASK] else {})
     if {"per_device_train_batch_size", "gradient_accumulation_steps"} & training.keys():
         defaults.pop("global_batch_size")
     if "max_steps" in training:
         defaults.pop("num_train_epochs")
     if training.get("eval_strategy") in ("no", False):
         defaults["load_best_model_at_end"] = False
+        defaults.pop("early_stopping_patience", None)
     if training.get("predict_with_generate") is False:
         defaults["metric_for_best_model"] = "loss"
     if "eval_steps" in training:

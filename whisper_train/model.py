@@ -80,10 +80,14 @@ def load_model(place: str, *, revision: str | None = None) -> Any:
     return model
 
 
-def load(read: Callable[..., Any], place: str, *, key: str = "base", **options: Any) -> Any:
+def load(
+    read: Callable[..., Any], place: str, *, key: str = "base", kind: str | None = "whisper", **options: Any
+) -> Any:
+    """What `read` makes of a hub id or folder; a folder must hold a model of this `kind` (None: any)."""
     problem = None
     if os.path.isabs(place):
-        check_folder(Path(place), key)
+        if kind:
+            check_folder(Path(place), key)
     elif problem := hub_problem():
         options["local_files_only"] = True  # what was fetched before does; a client that asks again takes minutes
     try:

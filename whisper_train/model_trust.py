@@ -12,7 +12,7 @@ from whisper_train.paths import open_regular
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 SETTINGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 MAX_SETTINGS_BYTES = 2**24  # Whisper's own are below 2**12
-# The largest Whisper has 32 layers, a width of 1,280 and 51,866 tokens.
+# The largest Whisper has 32 layers, a width of 1,280 and 51,866 tokens; of encoders XLM-RoBERTa has 250,002 tokens.
 LARGEST: Mapping[str, int] = {
     "d_model": 2**14,
     "encoder_layers": 2**10,
@@ -23,6 +23,10 @@ LARGEST: Mapping[str, int] = {
     "num_mel_bins": 2**10,
     "max_source_positions": 2**16,
     "max_target_positions": 2**16,
+    "hidden_size": 2**14,
+    "num_hidden_layers": 2**10,
+    "intermediate_size": 2**16,
+    "max_position_embeddings": 2**16,
 }
 
 

@@ -12,6 +12,7 @@ from whisper_train.data.index import Index
 from whisper_train.data.prepare import index_path, prepare_data
 from whisper_train.data.sources import read_source
 from whisper_train.data.weights import count_replayed, describe_replayed
+from whisper_train.entities.speech import check_travel
 from whisper_train.errors import UserError
 from whisper_train.job import MAX_LABEL_TOKENS, Job
 from whisper_train.job_file import display
@@ -48,6 +49,7 @@ def prepare(
             + unseen_hint()
         )
     check_noise(job.data)
+    check_travel(job, directories)
     check_room(speech_takes(job, directories.cache), say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
     base = resolve_place(job.base, directories)
     if job.base == "new":

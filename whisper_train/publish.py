@@ -26,7 +26,13 @@ from whisper_train.secret_values import secrets_of
 # All that goes. A list of what is allowed: whatever else somebody put there, a .env, recordings, notes, stays.
 MODEL: tuple[str, ...] = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
 MODEL += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-MODEL += ("merges.txt", "normalizer.json", "model.safetensors", "model.safetensors.index.json")
+MODEL += (
+    "merges.txt",
+    "normalizer.json",
+    "sentencepiece.bpe.model",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
 MODEL += (
     QUANTIZATION_FILE,
     f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors",
@@ -41,6 +47,7 @@ STAYS = {
     "base/*": "the random weights it started from",
     "exports/*": "other forms of the same model",
     "evaluation/transcriptions/*": "what people said",
+    "evaluation/predictions/*": "what people wrote",
     "evaluation/*.jsonl": "what people said",
     "evaluation/report.html": "people's voices are in it",
     CARD_BESIDE: f"{CARD} is your own and goes instead",

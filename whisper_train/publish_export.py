@@ -31,6 +31,7 @@ from whisper_train.publish import (
 from whisper_train.report.card import CARD, CARD_BESIDE, place_card
 from whisper_train.report.export_card import make_export_card
 from whisper_train.run_folder import RunFolder, opened
+from whisper_train.tasks import check_of_speech
 
 BENCHMARK = Path("benchmark") / "results.json"  # in the run folder
 TEXTS = (".json", ".md", ".txt")
@@ -51,6 +52,7 @@ def publish_export(
 
     Raises UserError as publish() does, and for a folder that is not as `convert` left it, or of another model.
     """
+    check_of_speech(job, "publish --export")
     root = find_export(job, folder, form)
     results = check_verdict(job, folder, force=force, say=say)
     facts, proof = read_facts(job, folder, root)

@@ -14,6 +14,7 @@ from whisper_train.evaluation.results import file_figures, make_results, write_r
 from whisper_train.evaluation.table import align, make_table
 from whisper_train.evaluation.transcription import read_transcription
 from whisper_train.job import Job
+from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.job_file import display
 from whisper_train.paths import read_json
 from whisper_train.plan import load_resolved
@@ -33,7 +34,7 @@ def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: P
     for path in paths:
         if path.is_dir():
             results = score_folder(path, normalizer, cache)
-            say(json.dumps(results, indent=2, ensure_ascii=False) if as_json else make_table(results))
+            say(json.dumps(results, indent=2, ensure_ascii=False) if as_json else table_of(results))
             status = EXIT_GATE_MISSED if results["promoted"] is False else status
         else:
             transcription = read_transcription(path)
@@ -49,6 +50,14 @@ def score(paths: Sequence[Path], normalizer: str | None, as_json: bool, cache: P
     return status
 
 
+def table_of(results: dict[str, Any]) -> str:
+    if results.get("task") != ENTITIES_TASK:
+        return make_table(results)
+    from whisper_train.entities.results import make_table as make_entity_table
+
+    return make_entity_table(results)
+
+
 def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, Any]:
     """The results of a run or evaluation folder, judged by the gates of the job that lies there; written there anew.
 
@@ -56,6 +65,8 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
     """
     folder = path / "evaluation" if (path / "evaluation").is_dir() else path
     job = find_job(folder)
+    if job and job.task == ENTITIES_TASK:
+        return score_entities(job, folder)
     before = {} if job else last_sets(folder)
     chosen = job.evaluation.normalizer if job else next((one["normalizer"] for one in before.values()), None)
     names = list(job.data.eval) if job else list(before) or None
@@ -71,6 +82,20 @@ def score_folder(path: Path, normalizer: str | None, cache: Path) -> dict[str, A
     )
     run = RunFolder(folder.parent, folder.parent) if job else None
     write_page(folder, results, cache, partial(print, file=sys.stderr), run)  # standard output may be JSON
+    return results
+
+
+def score_entities(job: Job, folder: Path) -> dict[str, Any]:
+    """The same of a run of task: entities, from its predictions."""
+    from whisper_train.entities.report import write_report
+    from whisper_train.entities.results import write_results as write_entity_results
+    from whisper_train.report.write import training_history
+
+    labels = list(read_json(folder / "results.json")["models"])
+    results = write_entity_results(folder, job, job.gates, list(job.data.eval), labels)
+    audit = folder.parent / "data" / "audit.json"
+    history = training_history(RunFolder(folder.parent, folder.parent))
+    write_report(folder, results, history, read_json(audit) if audit.is_file() else {})
     return results
 
 

@@ -46,7 +46,8 @@ RANKS_LOCK = ".ranks.lock"  # held by the ranks, which may outlive a killed laun
 
 # What may change between a run and its continuation without making it another run.
 MAY_CHANGE: tuple[str, ...] = ("machine", "gates", "evaluation.clips_during_training", "data.max_dropped_fraction")
-MAY_CHANGE += ("averaging", "card", "faults", "training.hub_", "evaluation.long_form")
+MAY_CHANGE += ("averaging", "card", "faults", "training.hub_", "evaluation.long_form", "evaluation.travel")
+MAY_CHANGE += ("entities.beside",)
 MAY_CHANGE += tuple(
     f"training.{key}"
     for key in ("num_train_epochs", "max_steps", "logging_steps", "save_steps", "eval_steps", "save_total_limit")

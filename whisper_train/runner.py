@@ -1,7 +1,6 @@
 """One job from its file to its result: bases first, then data, ranks, and the status they end with."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,6 @@ from whisper_train.averaging.settle import settle_model
 from whisper_train.averaging.state import is_settled
 from whisper_train.chains.load import load_chain, load_whole
 from whisper_train.chains.states import asks_for_more
-from whisper_train.data.index import Index
-from whisper_train.data.prepare import index_path
 from whisper_train.errors import DONE as EXIT_DONE
 from whisper_train.errors import GATE_MISSED as EXIT_GATE_MISSED
 from whisper_train.errors import STOPPED as EXIT_STOPPED
@@ -25,7 +22,6 @@ from whisper_train.launch import find_hosts, launch
 from whisper_train.machine import Layout, choose_gpus, choose_profile, list_gpus, plan_layout
 from whisper_train.paths import Directories, find_config_dir, find_directories, make_directory, read_json
 from whisper_train.plan import RunPlan
-from whisper_train.prepare import prepare
 from whisper_train.publish import push
 from whisper_train.recovery import known_to_fit, launch_until_it_fits
 from whisper_train.run_folder import (
@@ -42,7 +38,8 @@ from whisper_train.run_folder import (
     opened,
     run_folder,
 )
-from whisper_train.run_log import HEAR, errors_logged, open_log, print_line
+from whisper_train.run_log import errors_logged, open_log, print_line
+from whisper_train.tasks import parts_of
 
 EXIT_STATUS = {DONE: EXIT_DONE, GATE_MISSED: EXIT_GATE_MISSED, STOPPED: EXIT_STOPPED}
 EXIT_STATUS |= {TRAINED: EXIT_DONE}  # of another host than the first, which evaluates
@@ -141,7 +138,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
                 status = folder.read().get("status")
                 if status != TRAINED:
                     layout = known_to_fit(layout, job, folder, say)
-                    plan = prepare(job, folder, layout, directories, environment, say)
+                    plan = parts_of(job).prepare(job, folder, layout, directories, environment, say)
                     status = launch_until_it_fits(plan, hosts, say)
                 if status == TRAINED:
                     status = finish(job, folder, directories, environment, say)
@@ -157,7 +154,7 @@ def train_job(job: Job, environment: Mapping[str, str], folder: RunFolder | None
                 folder.update(status=STOPPED)
             return EXIT_STATUS[status]
         publish(job, folder)
-        print_line(f"{HEAR}\n  {next_command(job, folder, directories.cache, environment)}")
+        print_line(parts_of(job).next_command(job, folder, directories.cache, environment))
         return EXIT_STATUS[status]
 
 
@@ -220,14 +217,3 @@ def naming(job: Job) -> Iterator[None]:
 def follower_plan(job: Job, layout: Layout, folder: RunFolder, cache: Path) -> RunPlan:
     """The plan of a host that is not the first: its ranks read the first one's from the shared MODEL_DIR."""
     return RunPlan(job=job, folder=folder, cache=cache, base=job.base, layout=layout, deepspeed=None, checkpoint=None)
-
-
-def next_command(job: Job, folder: RunFolder, cache: Path, environment: Mapping[str, str]) -> str:
-    """A line to paste that transcribes a clip of the first eval set (or one's own file) with the new model."""
-    clip = Index(index_path(folder.data, f"eval.{next(iter(job.data.eval))}"), cache)[0]
-    audio = display(Path(clip["audio"])) if clip["row_group"] < 0 else "your.wav"
-    model, python = display(folder.path), environment.get("PYTHON_COMMAND") or display(Path(sys.executable))
-    return (
-        f'{python} -c "from transformers import pipeline; from whisper_train.audio import decode;'
-        f" print(pipeline('automatic-speech-recognition', '{model}')(decode('{audio}'))['text'])\""
-    )

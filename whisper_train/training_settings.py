@@ -41,6 +41,17 @@ DEFAULTS: dict[str, Any] = {
     "seed": 42,
 }
 
+# And for the fine-tuning of an encoder to find entities (docs/travel.md).
+ENTITY_DEFAULTS: dict[str, Any] = {
+    "global_batch_size": 16,
+    "learning_rate": 5e-5,
+    "num_train_epochs": 10.0,
+    "eval_steps": 100,
+    "save_steps": 100,
+    "early_stopping_patience": 3,
+    "metric_for_best_model": "macro_f1",
+}
+
 
 class SettingsError(Exception):
     """Wrong settings: (key, message) for each."""
@@ -159,9 +170,9 @@ def check_together(settings: TrainingSettings) -> Iterator[tuple[str, str]]:
     elif save == "best" and strategy == "no":
         yield "save_strategy", "best: there is no best model without evaluations; set eval_strategy"
     metric = str(settings.get("metric_for_best_model") or "loss").removeprefix("eval_")
-    if metric not in ("wer", "cer", "loss"):
-        yield "metric_for_best_model", f"{metric}: must be wer, cer or loss"
-    if metric != "loss" and keep_best and settings.get("predict_with_generate") is False:
+    if metric not in ("wer", "cer", "loss", "macro_f1"):
+        yield "metric_for_best_model", f"{metric}: must be wer, cer or loss, or macro_f1 of task: entities"
+    if metric in ("wer", "cer") and keep_best and settings.get("predict_with_generate") is False:
         yield "predict_with_generate", f"false: {metric} is measured by generation; choose metric_for_best_model: loss"
     device, steps = settings.get("per_device_train_batch_size"), settings.get("gradient_accumulation_steps")
     total = settings.get("global_batch_size")

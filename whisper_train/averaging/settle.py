@@ -19,6 +19,7 @@ from whisper_train.job import Job
 from whisper_train.job_file import display, dump_job
 from whisper_train.paths import Directories, write_text
 from whisper_train.run_folder import DONE, GATE_MISSED, TRAINED, RunFolder
+from whisper_train.tasks import parts_of
 
 
 def settle_model(
@@ -33,8 +34,6 @@ def settle_model(
 
     `base` is the folder or hub id of the job's base. Raises UserError when the checkpoint that it needs is gone.
     """
-    from whisper_train.training.run import save_best
-
     facts = folder.read()
     if facts.get("kept") and is_settled(job, facts):
         return
@@ -44,7 +43,7 @@ def settle_model(
         write_text(folder.path / "job.yaml", dump_job(job))
         folder.update(status=TRAINED, promoted=None)
     if not facts.get("kept") or job.averaging is None:
-        save_best(job, folder, base, say)
+        parts_of(job).save_best(job, folder, base, say)
     if job.averaging is not None:
         started = time.monotonic()
         average_run(Ends(job=job, base=base, tuned=find_tuned(folder)), folder, directories, environment, say)

@@ -42,6 +42,7 @@ from whisper_train.run_folder import (
     now,
     run_folder,
 )
+from whisper_train.tasks import check_of_speech
 
 VERSION = 1
 FOLDER = "benchmark"  # in the run folder
@@ -111,6 +112,7 @@ def check(job: Job, folder: RunFolder, settings: Settings) -> None:
     """Raises UserError for what cannot be measured, before anything is converted or read."""
     from whisper_train.evaluate_job import check_finished, check_model_is_there, check_not_running, check_sets
 
+    check_of_speech(job, "benchmark-model")
     check_sets(job, settings.sets)
     check_packages("benchmark-model")
     check_not_running(job, folder)

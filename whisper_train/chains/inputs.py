@@ -13,6 +13,7 @@ from whisper_train.data.prepare import hash_of, set_fingerprint
 from whisper_train.job import Job
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Source
+from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.machine import list_gpus
 from whisper_train.model import files_digest, model_files, resolve_place
 from whisper_train.paths import Directories, read_json, write_json
@@ -22,13 +23,14 @@ LEARNING_CODE: tuple[str, ...] = ("training", "data", "augment", "audio.py", "cr
 LEARNING_CODE += ("model.py", "model_parts.py", "quantization", "evaluation/words.py")
 EVALUATION_CODE: tuple[str, ...] = ("augment", "averaging", "evaluation", "evaluate.py", "evaluate_job.py")
 EVALUATION_CODE += ("quantization",)
+ENTITIES_CODE = ("entities", "job_entities.py")  # of jobs that learn to find entities, in both
 KNOWN_DIGEST = ".model-digest.json"
 
 
 def learning_inputs(job: Job, directories: Directories) -> dict[str, str]:
     """What run.json keeps as `inputs`: digests of what the weights of a run depend on, beside the job itself."""
     return {
-        "code": code_digest(LEARNING_CODE),
+        "code": code_digest(learning_code(job)),
         "base": base_digest(job, directories),
         "data": heard_fingerprint(job, job.data.training_sources, training_settings(job.data)),
     }
@@ -38,7 +40,17 @@ def evaluation_inputs(job: Job, folder: Path) -> str:
     """A digest of what the results and reports of the run in `folder` depend on, its weights included."""
     asked = job.model_dump(mode="json", include={"evaluation", "gates", "card", "averaging", "language", "task"})
     sets = {name: eval_fingerprint(job, sources) for name, sources in job.data.eval.items()}
-    return hash_of([code_digest(EVALUATION_CODE), asked, decoding_inputs(job), sets, model_digest(folder)])
+    return hash_of([code_digest(evaluation_code(job)), asked, decoding_inputs(job), sets, model_digest(folder)])
+
+
+def learning_code(job: Job) -> tuple[str, ...]:
+    """What decides what `job` learns; a speech job that learns made-up travel orders depends on their grammar too."""
+    orders = any(source.synthetic and source.synthetic.travel for source in job.data.training_sources)
+    return LEARNING_CODE + (ENTITIES_CODE if job.task == ENTITIES_TASK or orders else ())
+
+
+def evaluation_code(job: Job) -> tuple[str, ...]:
+    return EVALUATION_CODE + (ENTITIES_CODE if job.task == ENTITIES_TASK or job.evaluation.travel else ())
 
 
 def decoding_inputs(job: Job) -> list[Any]:

@@ -28,6 +28,7 @@ from whisper_train.paths import (
 from whisper_train.run_folder import LAUNCHER_LOCK, RANKS_LOCK, is_locked, read_holder, run_folder, stop_command
 from whisper_train.run_log import print_line
 from whisper_train.runner import check_trainable, train_job
+from whisper_train.tasks import check_of_speech
 
 CHAINS = "chains"  # the folder under MODEL_DIR for their tables
 
@@ -53,6 +54,7 @@ def run_chain(
     jobs = load_chain(name, machine_path=profile, overrides=overrides, environment=environment)
     others = load_chain(beside, machine_path=profile, overrides=shared, environment=environment) if beside else []
     for job in (*jobs, *others):
+        check_of_speech(job, "chain")
         check_trainable(job)
     check_names(jobs, others)
     sets = all_sets([*jobs, *others])

@@ -248,9 +248,18 @@ def set_fingerprint(job: Job, sources: Sequence[Source]) -> str:
     """Changes when the sources of one set or the files they name change."""
     described: list[Any] = [VERSION, job.language]
     for source in sources:
-        described.append(source.model_dump(mode="json", exclude={"weight", "augment"}))
+        described.append(describe_source(source))
         described += [[path.name, path.stat().st_mtime_ns, path.stat().st_size] for path in files_of(source)]
     return hash_of(described)
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """The source as a fingerprint has it: a kind that came with a later version is left out where it is not used."""
+    unused = {"conll", "spans", "travel"} - {source.kind}
+    described = source.model_dump(mode="json", exclude={"weight", "augment", *unused})
+    if source.synthetic and source.synthetic.travel is None:
+        del described["synthetic"]["travel"]
+    return described
 
 
 def files_of(source: Source) -> list[Path]:
@@ -266,7 +275,8 @@ def files_of(source: Source) -> list[Path]:
             return [table] if table else sorted(path for path in Path(source.folder).rglob("*") if path.is_file())
     except UserError:
         return []
-    return [path for path in [Path(str(source.manifest))] if source.manifest and path.is_file()]
+    named = source.manifest or source.conll or source.spans
+    return [path for path in [Path(str(named))] if named and path.is_file()]
 
 
 def hash_of(described: Any) -> str:

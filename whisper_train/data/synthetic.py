@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ def synthesize(recipe: Synthetic, cache: Path, language: str) -> Path:
 
 def synthetic_folder(recipe: Synthetic, cache: Path, language: str) -> Path:
     """Where the clips of `recipe` lie, once they are made."""
-    digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+    later = {"travel"} if recipe.travel is None else None  # recipes of before this key keep their clips
+    digest = hashlib.sha256(recipe.model_dump_json(exclude=later).encode()).hexdigest()[:16]
     return cache / "synthetic" / f"{language}-{digest}"
 
 
@@ -55,14 +56,38 @@ def make_clips(recipe: Synthetic, folder: Path) -> None:
     speak = open_espeak(recipe.voices, recipe.seed)
     chance = random.Random(recipe.seed)
     with (folder / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
-        for number in range(recipe.clips):
-            text = make_sentence(recipe, chance)
+        for number, (text, facts) in enumerate(make_sentences(recipe, chance)):
             voice = recipe.voices[number % len(recipe.voices)]
             rate = chance.randint(*recipe.words_per_minute)
             waveform = speak(text, voice, rate, chance.randint(*recipe.pitch))
             name = f"{number:06d}.flac"
             soundfile.write(folder / name, waveform, SAMPLE_RATE)
-            manifest.write(json.dumps({"audio": name, "text": text, "speaker": voice}, ensure_ascii=False) + "\n")
+            line = {"audio": name, "text": text, "speaker": voice, **facts}
+            manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def make_sentences(recipe: Synthetic, chance: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
+    """recipe.clips sentences of the recipe's part, each with what its line in the manifest says beside."""
+    if recipe.travel is None:
+        yield from ((make_sentence(recipe, chance), {}) for _ in range(recipe.clips))
+        return
+    from whisper_train.entities.files import as_spans
+    from whisper_train.entities.generate import Generator
+
+    made = [as_spans(sentence) for sentence in Generator(recipe.travel)]
+    made = [line for line in made if in_part(recipe, line["text"])]
+    if len(made) < recipe.clips:
+        raise UserError(
+            f"synthetic.clips: {recipe.clips:,}: of {recipe.travel.sentences:,} orders {len(made):,} are of part"
+            f" {recipe.part}; raise travel.sentences, or ask for fewer clips"
+        )
+    yield from ((line.pop("text"), line) for line in made[: recipe.clips])
+
+
+def in_part(recipe: Synthetic, sentence: str) -> bool:
+    """Whether a sentence is of the recipe's part, which its hash decides."""
+    held_out = int(hashlib.sha256(sentence.encode()).hexdigest()[:8], 16) / 2**32 < recipe.held_out_fraction
+    return recipe.part == "all" or held_out == (recipe.part == "held-out")
 
 
 def make_sentence(recipe: Synthetic, chance: random.Random) -> str:
@@ -70,8 +95,7 @@ def make_sentence(recipe: Synthetic, chance: random.Random) -> str:
     for _ in range(MAX_TRIES_PER_SENTENCE):
         template = chance.choice(recipe.sentences)
         sentence = template.format(**{slot: chance.choice(words) for slot, words in recipe.words.items()})
-        held_out = int(hashlib.sha256(sentence.encode()).hexdigest()[:8], 16) / 2**32 < recipe.held_out_fraction
-        if recipe.part == "all" or held_out == (recipe.part == "held-out"):
+        if in_part(recipe, sentence):
             return sentence
     raise UserError(
         f"synthetic: part: {recipe.part}: too few different sentences for held_out_fraction {recipe.held_out_fraction};"

@@ -34,6 +34,10 @@ def judge(gates: Gates, results: Mapping[str, Any], names: Sequence[str] = ()) -
     if gates.hallucination:
         judged.append(judge_share(gates.hallucination.max_share, sets))
         judged.append(judge_silence(gates.hallucination.max_words_per_minute, results["silence"].get("tuned")))
+    if gates.travel_f1 is not None:
+        from whisper_train.entities.speech import judge_travel
+
+        judged.append(judge_travel(gates.travel_f1, results.get("travel")))
     return judged
 
 

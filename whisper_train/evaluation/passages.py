@@ -1,7 +1,7 @@
 """What a model transcribes in one piece: a clip, clips joined to a long recording, or a probe of silence and noise."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -183,7 +183,7 @@ def read_row(
     return augmenter(waveform, row["source"], position, max_seconds=max_seconds) if augmenter else waveform
 
 
-def choose_clips(index: Index, at_most: int | None) -> list[int]:
+def choose_clips(index: Sized, at_most: int | None) -> list[int]:
     """Positions of all clips, or of `at_most` spread evenly over the set: always the same ones."""
     if at_most is None or at_most >= len(index):
         return list(range(len(index)))

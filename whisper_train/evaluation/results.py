@@ -92,9 +92,19 @@ def make_results(
         for label, sets in files.items()
         if SILENCE_SET in sets
     }
+    results["travel"] = spoken_orders(folder, list(files))
     results["gates"] = judge(gates, results, names or ()) if gates else []
     results["promoted"] = all(gate["met"] for gate in results["gates"]) if gates else None
     return results, listen
+
+
+def spoken_orders(folder: Path, labels: Sequence[str]) -> dict[str, Any] | None:
+    """What was found in spoken travel orders; None where there are none (evaluation.travel)."""
+    if not any((folder / "orders").glob("*.jsonl")):
+        return None
+    from whisper_train.entities.speech import travel_figures
+
+    return travel_figures(folder, labels)
 
 
 def add_parts_alone(

@@ -26,6 +26,10 @@ def make_table(results: Mapping[str, Any]) -> str:
             lines.append(f"{name}: {result['comparison']['sentence']}")
         if result.get("alone"):
             lines.append(f"{name}: {say_alone(result, names)}")
+    if results.get("travel"):
+        from whisper_train.entities.speech import table_rows
+
+        lines += ["", *align(table_rows(results["travel"])), ""]
     for gate in results["gates"]:
         lines.append(f"gate {gate['gate']}: {'met' if gate['met'] else 'MISSED'}: {gate['sentence']}")
     return "\n".join(lines)

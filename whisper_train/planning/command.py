@@ -19,6 +19,7 @@ from whisper_train.planning.report import GB, Plan
 from whisper_train.planning.setup import Setup
 from whisper_train.run_folder import run_folder
 from whisper_train.runner import check_trainable, resolve_with_bases
+from whisper_train.tasks import check_of_speech
 from whisper_train.training.arguments import deepspeed_file
 
 MEBIBYTE = 2**20
@@ -52,6 +53,7 @@ def read_case(
     """The job called `name`; raises UserError for mistakes in it, and for a base that nothing here tells of."""
     jobs, _ = resolve_with_bases(name, machine, overrides, environment)
     job = jobs[-1]
+    check_of_speech(job, "plan")
     check_trainable(job)
     directories, config_dir = find_directories(environment), find_config_dir(environment)
     os.environ.setdefault("HF_HOME", str(directories.cache / "huggingface"))

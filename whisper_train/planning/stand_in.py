@@ -94,6 +94,7 @@ def stand_in_trainer(
         layer_decay=job.model.layer_decay,
         loss=make_loss(model, args.label_smoothing_factor, dtype, taught),
         meter=Meter(Work(), 0.0, lambda batch: 0.0),
+        choices=model.config.vocab_size,
         window_positions=positions,
         teacher=taught,
     )

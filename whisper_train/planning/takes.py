@@ -1,6 +1,6 @@
 """What each step is about to write: speech, downloads, checkpoints, models, transcriptions. The sums are disk.py's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,17 @@ def speech_takes(job: Job, cache: Path) -> list[Take]:
     return [Take(place=cache / "synthetic", bytes=SPEECH_BYTES * missing, what=f"{missing:,} clips of speech")]
 
 
-def download_takes(place: str, config: Any, cache: Path, revision: str | None = None) -> list[Take]:
-    """The weights of a model of the hub that are not in its cache; in the type that its configuration says."""
+def download_takes(
+    place: str,
+    config: Any,
+    cache: Path,
+    revision: str | None = None,
+    count: Callable[[Any], int] | None = None,
+) -> list[Take]:
+    """The weights of a model of the hub that are not in its cache; in the type that its configuration says.
+
+    `count` tells the parameters of a configuration; None: of a Whisper's.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     if Path(place).is_absolute() or any(
@@ -42,7 +51,7 @@ def download_takes(place: str, config: Any, cache: Path, revision: str | None = 
     ):
         return []
     each = HALF if "16" in str(config.dtype) else WEIGHT
-    return [Take(place=cache, bytes=each * parameters_of(config), what=place)]
+    return [Take(place=cache, bytes=each * (count or parameters_of)(config), what=place)]
 
 
 def training_takes(
@@ -51,13 +60,20 @@ def training_takes(
     """Checkpoints and model of a run whose data are audited, less the checkpoints that lie there already."""
     dimensions = dimensions_of_values(config.to_dict(), hop)
     steps = count_data(job, directories, dimensions, global_batch).steps
-    disk = estimate_disk([job], dimensions.parameters, count_trained(job, config), steps)
+    return run_takes(job, folder, dimensions.parameters, steps, count_trained(job, config))
+
+
+def run_takes(
+    job: Job, folder: RunFolder, parameters: int, steps: int | None, trained: int | None = None
+) -> Iterator[Take]:
+    """Checkpoints and model of a run of `steps` on a model of so many `parameters`, of which `trained` (None: all)."""
+    disk = estimate_disk([job], parameters, trained, steps)
     there = size_of([folder.checkpoints]) if folder.checkpoints.is_dir() else 0
     what = f"at most {disk.checkpoints} checkpoints of {as_size(disk.checkpoint)}"
     what += f", {as_size(there)} of that is there" if there else ""
     yield Take(place=folder.checkpoints, bytes=disk.checkpoint * disk.checkpoints - there, what=what)
     models = 2 if job.averaging else 1  # an average is made beside the tuned model
-    yield Take(place=folder.path, bytes=models * WEIGHT * dimensions.parameters, what="the model")
+    yield Take(place=folder.path, bytes=models * WEIGHT * parameters, what="the model")
 
 
 def parameters_of(config: Any) -> int:

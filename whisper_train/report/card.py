@@ -7,6 +7,7 @@ from typing import Any
 
 from whisper_train.job import Job
 from whisper_train.job_data import MAX_WINDOW_SECONDS
+from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.languages import LANGUAGES
 from whisper_train.licenses import OTHER
 from whisper_train.paths import read_json, write_text
@@ -69,20 +70,27 @@ def make_card(job: Job, results: dict[str, Any], run: dict[str, Any], audit: dic
 
     `results` is results.json (version 2), `run` run.json, `audit` data/audit.json.
     """
+    if job.task == ENTITIES_TASK:
+        from whisper_train.entities import card as entities_card
+
+        own = entities_card.sections(job, results)
+        metadata, what = entities_card.make_metadata(job, results), entities_card.summary(job, results)
+    else:
+        own, metadata, what = speech_sections(job, results, run), make_metadata(job, results), summary(job, results)
     sections = {
-        "Results": f"{results_table(results)}\n\nIntervals (in brackets) are 95 %. {compared_with(job)}",
+        "Results": own["Results"],
         "Gates": gate_lines(results),
-        "How to use it": usage(job),
+        "How to use it": own["How to use it"],
         "Training data": training_data(job, audit, run.get("replay")),
-        "Intended use": intended_use(job),
-        "Limits": limits(job, results),
-        "How it was measured": how_measured(job, results, run),
+        "Intended use": own["Intended use"],
+        "Limits": own["Limits"],
+        "How it was measured": own["How it was measured"],
         "How it was trained": how_trained(job, run),
         "Licence": license_text(job),
     }
     if run.get("lineage"):
         sections["Lineage"] = lineage_table(job, run["lineage"])
-    return join_card(make_metadata(job, results), job.name, summary(job, results), sections)
+    return join_card(metadata, job.name, what, sections)
 
 
 def join_card(metadata: str, title: str, first: str, sections: dict[str, str]) -> str:
@@ -90,6 +98,17 @@ def join_card(metadata: str, title: str, first: str, sections: dict[str, str]) -
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
     text = f"{metadata}\n# {escape(title)}\n\n{first}\n\n{body}\n\n"
     return text + LAST_LINE.format(digest(text))
+
+
+def speech_sections(job: Job, results: dict[str, Any], run: dict[str, Any]) -> dict[str, str]:
+    """Those sections that are of speech alone, by their titles."""
+    return {
+        "Results": f"{results_table(results)}\n\nIntervals (in brackets) are 95 %. {compared_with(job)}",
+        "How to use it": usage(job),
+        "Intended use": intended_use(job),
+        "Limits": limits(job, results),
+        "How it was measured": how_measured(job, results, run),
+    }
 
 
 def summary(job: Job, results: dict[str, Any]) -> str:
@@ -150,11 +169,14 @@ def training_data(job: Job, audit: dict[str, Any] | None, replayed: dict[str, in
     if audit:
         counted = audit["sets"]["train"]
         hours = f"{counted['hours']:.2f} hours" if counted["hours"] else "length not known beforehand"
-        lines.append(f"\n{counted['kept']:,} of {counted['clips']:,} clips were used, {hours}.")
+        used = f"{counted['kept']:,} of {counted['clips']:,}"
+        lines.append(
+            f"\n{used} sentences were used." if job.task == ENTITIES_TASK else f"\n{used} clips were used, {hours}."
+        )
     if replayed:
         clips, shown = replayed["clips"], replayed["shown"]
         lines.append(f"\nOf {shown:,} clips that an epoch showed, {clips:,} ({clips / shown:.0%}) were replayed.")
-    if not all(source.synthetic for source in sources):
+    if job.task != ENTITIES_TASK and not all(source.synthetic for source in sources):
         lines.append(
             "\nWho speaks in them, how they were chosen, and whether those who speak agreed to it is not known to the"
             " program that wrote this card."

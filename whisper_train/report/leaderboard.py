@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from whisper_train.evaluation.results import FORMAT, TUNED
 from whisper_train.evaluation.table import align
+from whisper_train.job_entities import ENTITIES_TASK
 from whisper_train.paths import read_json, written_whole
 from whisper_train.report.formats import MISSING, count, interval, limits, moment, number, percent, short
 from whisper_train.report.page import REPORT, date_of
@@ -65,6 +66,8 @@ def collect(models: Path) -> Board:
             results = read_json(path)
             if not isinstance(results, dict) or results.get("version") != FORMAT:
                 raise ValueError("was made by another version; evaluate again")
+            if results.get("task") == ENTITIES_TASK:
+                continue  # has no WER
             board.rows += list(read_rows(path, models, results))
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             # any JSON may stand there

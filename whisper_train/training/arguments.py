@@ -14,6 +14,7 @@ from whisper_train.training_settings import OWN_KEYS
 
 # Handled by this program's own checkpoints, best-model keeping, TensorBoard writer and publishing.
 HANDLED = ("load_best_model_at_end", "save_total_limit", "report_to", "push_to_hub")
+GREATER_IS_BETTER = ("macro_f1",)
 
 
 def deepspeed_file(job: Job, config_dir: Path) -> Path | None:
@@ -77,9 +78,13 @@ def make_arguments(job: Job, layout: Layout, folder: Path, deepspeed: dict[str, 
         "report_to": check_reporters([name for name in report_to(job) if name != "tensorboard"]),
         "deepspeed": deepspeed,
     }
-    values.setdefault("greater_is_better", False)
-    if values["greater_is_better"] is not False:
-        raise UserError("training.greater_is_better: true: wer, cer and loss are better when smaller; leave it out")
+    greater = values["metric_for_best_model"].removeprefix("eval_") in GREATER_IS_BETTER
+    values.setdefault("greater_is_better", greater)
+    if values["greater_is_better"] is not greater:
+        raise UserError(
+            f"training.greater_is_better: {str(not greater).lower()}: wer, cer and loss are better when smaller,"
+            " macro_f1 when greater; leave it out"
+        )
     try:
         arguments = Seq2SeqTrainingArguments(**values)
     except (ValueError, TypeError, ImportError, KeyError) as error:

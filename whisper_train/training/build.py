@@ -42,6 +42,7 @@ from whisper_train.training.checkpoints import MANIFEST
 from whisper_train.training.disk_room import DiskRoom
 from whisper_train.training.evaluate import measure
 from whisper_train.training.flops import StepFlops, count_passes
+from whisper_train.training.job_trainer import JobTrainer
 from whisper_train.training.last_step import StepWatch
 from whisper_train.training.loss import is_deferred, make_loss
 from whisper_train.training.meter import Meter, Work
@@ -96,7 +97,7 @@ def build_trainer(
         train_dataset=clips,
         eval_dataset=eval_clips,
         data_collator=Collator(model.config.pad_token_id),
-        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, quantizing, say)],
+        callbacks=[stop, watch, *other_callbacks(plan, order, args, meter, say, quantizing)],
         processor=processor,
         order=order,
         measure=lambda trainer: measure(trainer, job, decoding),
@@ -108,24 +109,15 @@ def build_trainer(
         layer_decay=job.model.layer_decay,
         loss=loss,
         meter=meter,
+        choices=model.config.vocab_size,
         window_positions=seen,
         teacher=teacher,
         quantization=quantizing.facts if quantizing else None,
         stop=stop,
-        room=DiskRoom(
-            folder=plan.folder.checkpoints,
-            first=checkpoint_bytes(job, *count_parameters(model)),
-            stops=job.faults.full_disk == "stop",
-            request=request,
-            say=say,
-        ),
+        room=make_room(plan, model, request, say),
         batch_timeout=job.faults.batch_timeout,
     )
-    if plan.checkpoint and read_json(plan.checkpoint / MANIFEST).get("owes_evaluation"):
-        trainer.add_callback(OwedEvaluationCallback(partial(trainer.evaluate_first, plan.checkpoint)))
-    mirror = find_directories(os.environ).mirror
-    if mirror and args.should_save:
-        trainer.add_callback(MirrorCallback(Mirror(plan.folder, mirror / job.name, say)))
+    add_last_callbacks(trainer, plan, say)
     check_launch(trainer, plan)
     return trainer, stop, watch
 
@@ -149,6 +141,18 @@ def count_parameters(model: Any) -> tuple[int, int]:
     """All of them, and those that are trained."""
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def make_room(plan: RunPlan, model: Any, request: StopRequest, say: Callable[[str], None]) -> DiskRoom:
+    """What looks for room on the disk before each checkpoint."""
+    alone = plan.job.machine.model_copy(update={"deepspeed": plan.job.machine.deepspeed if plan.deepspeed else None})
+    return DiskRoom(
+        folder=plan.folder.checkpoints,
+        first=checkpoint_bytes(plan.job.model_copy(update={"machine": alone}), *count_parameters(model)),
+        stops=plan.job.faults.full_disk == "stop",
+        request=request,
+        say=say,
+    )
 
 
 def checkpoint_facts(plan: RunPlan) -> dict[str, Any]:
@@ -175,19 +179,30 @@ def other_callbacks(
     order: ClipOrder,
     args: Any,
     meter: Meter,
-    quantizing: Quantizing | None,
     say: Callable[[str], None],
+    quantizing: Quantizing | None = None,
 ) -> list[TrainerCallback]:
+    """Those that a trainer of any task has, beside what it is left by."""
     callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
     if quantizing:
         callbacks.append(QuantizationCallback(quantizing, say))
     saved_with = read_json(plan.checkpoint / MANIFEST).get("rate_factor", 1.0) if plan.checkpoint else 1.0
     callbacks.append(SmallerStepsCallback(rate_factor(plan.folder) / saved_with))
     callbacks.append(ThroughputCallback(meter, plan.folder))
-    callbacks.append(EarlyStopCallback(args.metric_for_best_model, plan.job.training.get("early_stopping_patience")))
+    best, patience = max if args.greater_is_better else min, plan.job.training.get("early_stopping_patience")
+    callbacks.append(EarlyStopCallback(args.metric_for_best_model, patience, best))
     if "tensorboard" in report_to(plan.job):
         callbacks.append(TensorBoardCallback(plan.folder.logs))
     return callbacks
+
+
+def add_last_callbacks(trainer: JobTrainer, plan: RunPlan, say: Callable[[str], None]) -> None:
+    """Those that come after all others: the evaluation that a session owes, and the copy of every checkpoint."""
+    if plan.checkpoint and read_json(plan.checkpoint / MANIFEST).get("owes_evaluation"):
+        trainer.add_callback(OwedEvaluationCallback(partial(trainer.evaluate_first, plan.checkpoint)))
+    mirror = find_directories(os.environ).mirror
+    if mirror and trainer.args.should_save:
+        trainer.add_callback(MirrorCallback(Mirror(plan.folder, mirror / plan.job.name, say)))
 
 
 def open_train_set(plan: RunPlan, labels: Labels, window_seconds: float, seed: int) -> ClipDataset:

@@ -16,6 +16,8 @@ from whisper_train.training.flops import matmul_rate
 from whisper_train.training.meter import Meter
 from whisper_train.training.signals import StopRequest, on_any_rank
 
+SHARES = ("wer", "cer", "macro_f1", "sentence_accuracy")  # measures that are told in percent
+
 
 class StopCallback(TrainerCallback):
     """Ends training after the step in which any rank was asked to stop, with a checkpoint."""
@@ -88,16 +90,18 @@ class SmallerStepsCallback(TrainerCallback):
 class EarlyStopCallback(TrainerCallback):
     """Ends training after `patience` evaluations without a better one, counted from the log of evaluations.
 
-    Transformers' own callback counts in memory and starts again from zero in a resumed run.
+    Transformers' own callback counts in memory and starts again from zero in a resumed run. `best` says which of the
+    measured values is the best: the smallest, where they are errors.
     """
 
-    def __init__(self, metric: str, patience: int | None) -> None:
+    def __init__(self, metric: str, patience: int | None, best: Callable[[list[float]], float] = min) -> None:
         self.key = f"eval_{metric.removeprefix('eval_')}"
         self.patience = patience
+        self.best = best
 
     def is_over(self, state: Any) -> bool:
         values = [log[self.key] for log in state.log_history if self.key in log]
-        return bool(values and self.patience and len(values) - 1 - values.index(min(values)) >= self.patience)
+        return bool(values and self.patience and len(values) - 1 - values.index(self.best(values)) >= self.patience)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self.is_over(state):
@@ -136,8 +140,10 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        if "eval_wer" in logs or "eval_loss" in logs:
-            values = (f"{name} {logs[f'eval_{name}']:.2%}" for name in ("wer", "cer") if f"eval_{name}" in logs)
+        if any(f"eval_{name}" in logs for name in (*SHARES, "loss")):
+            values = (
+                f"{name.replace('_', ' ')} {logs[f'eval_{name}']:.2%}" for name in SHARES if f"eval_{name}" in logs
+            )
             loss = [f"loss {logs['eval_loss']:.4f}"] if "eval_loss" in logs else []
             self.say(f"step {state.global_step:,}: evaluated: {', '.join([*values, *loss])}")
         elif "loss" in logs:
@@ -146,8 +152,7 @@ class ProgressCallback(TrainerCallback):
             left = spent / max(done - self.first_step, 1) * (total - done)
             self.say(
                 f"step {done:,}/{total:,}  loss {logs['loss']:.4f}  grad {logs.get('grad_norm', 0):.2f}"
-                f"  lr {logs['learning_rate']:.2e}  {rate(logs['clips_per_second'])} clips/s"
-                f"  {rate(logs['audio_hours_per_hour'])} audio h/h  pad {logs['padding_share']:.0%}"
+                f"  lr {logs['learning_rate']:.2e}  {taken_in(logs)}"
                 f"  wait {logs['data_wait_share']:.0%}  mfu {logs['model_flops_utilization']:.0%}"
                 f"  {duration(left)} left"
             )
@@ -155,6 +160,16 @@ class ProgressCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def taken_in(logs: dict[str, float]) -> str:
+    """What the steps took in: clips and their audio, or the sentences of a job without audio."""
+    if "audio_hours_per_hour" not in logs:
+        return f"{rate(logs['clips_per_second'])} sentences/s  pad {logs['label_padding_share']:.0%}"
+    return (
+        f"{rate(logs['clips_per_second'])} clips/s  {rate(logs['audio_hours_per_hour'])} audio h/h"
+        f"  pad {logs['padding_share']:.0%}"
+    )
 
 
 def rate(value: float) -> str:

@@ -29,11 +29,14 @@ class Work:
         return Work(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)})
 
     def figures(self) -> dict[str, float]:
-        """What people compare; shares are between 0 and 1."""
-        return {
-            "clips_per_second": round(self.clips / max(self.seconds, 1e-9), 3),
+        """What people compare; shares are between 0 and 1. Those of audio are left out where there was none."""
+        audio = {
             "audio_hours_per_hour": round(self.audio_seconds / max(self.seconds, 1e-9), 2),
             "padding_share": round(1 - self.audio_seconds / max(self.window_seconds, 1e-9), 4),
+        }
+        return {
+            "clips_per_second": round(self.clips / max(self.seconds, 1e-9), 3),
+            **(audio if self.window_seconds or not self.clips else {}),
             "label_padding_share": round(1 - self.label_tokens / max(self.label_positions, 1), 4),
             "data_wait_share": round(self.waiting_seconds / max(self.seconds, 1e-9), 4),
             "model_flops_utilization": round(self.flops / max(self.possible_flops, 1.0), 4),

@@ -18,7 +18,7 @@ from whisper_train.quantization.attach import attach
 from whisper_train.quantization.saved import describe, round_weights
 from whisper_train.resident import free_memory, return_freed_memory
 from whisper_train.run_folder import STOPPED, TRAINED, RunFolder
-from whisper_train.training.build import build_trainer
+from whisper_train.tasks import parts_of
 from whisper_train.training.checkpoints import find_damage, find_good
 from whisper_train.training.last_step import train_steps
 from whisper_train.training.signals import StopRequest
@@ -45,15 +45,16 @@ def run_rank(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) ->
 
 def train(plan: RunPlan, request: StopRequest, say: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
     """Trains from the plan's checkpoint or its base; returns the status and what run.json should say of it."""
-    trainer, stop, watch = build_trainer(plan, request, say)
+    parts = parts_of(plan.job)
+    trainer, stop, watch = parts.build_trainer(plan, request, say)
     how = f"{trainer.args.device.type}, {choose_precision(plan.job)}{', DeepSpeed ZeRO-2' if plan.deepspeed else ''}"
     if plan.deepspeed and plan.deepspeed.get("zero_force_ds_cpu_optimizer"):
         how += " with its compiled Adam in RAM"
     if decay := plan.job.model.layer_decay:
         how += f", each layer at {decay:g} of the rate of the one above"
     say(f"train: {trainable(trainer.model)} on {how}, {plan.layout}")
-    if plan.job.data.windows:
-        say(f"train: {len(trainer.train_dataset):,} clips in {len(trainer.order.grouping):,} windows")
+    for line in parts.describe_training(trainer, plan.job):
+        say(line)
     train_steps(trainer, watch, plan.checkpoint, say)
     if trainer.is_deepspeed_enabled:
         trainer.deepspeed.destroy()  # its hooks would keep weights and optimizer alive beside those evaluated next

@@ -1,0 +1,58 @@
+"""Names of places that do not exist, in the forms of French ones: with them a model learns where a name stands in an
+order, and how long a name can be, but not the names. Whoever learns from random weights knows no others than it is shown.
+"""
+
+import random
+
+from whisper_train.entities.places import VOWELS, read_places, without_accents
+
+STARTS = ("Ar", "Bel", "Bour", "Bré", "Cha", "Châ", "Cla", "Cor", "Dom", "É", "Fer", "Gau", "Har", "Jou", "Lan", "Lou", "Mar")
+STARTS += ("Mon", "Mou", "Nes", "Or", "Per", "Plou", "Quim", "Ras", "Sau", "Ta", "Tou", "U", "Ver", "Vi", "Y", "Ai", "Or")
+MIDDLES = ("", "", "", "be", "che", "gno", "li", "mo", "na", "ran", "ro", "sé", "ti", "va")
+ENDS = ("ac", "ay", "bourg", "court", "cy", "dun", "gne", "gny", "lès", "lon", "mont", "nay", "neuil", "ny", "res", "ron")
+ENDS += ("ry", "sart", "tin", "tot", "vaux", "ville", "villers", "zac", "ge", "les", "ne", "re", "se", "teau", "ux", "x")
+BEHIND = ("sur", "sur", "sous", "en", "lès", "les", "de", "des", "du", "d", "le", "la", "aux")
+MAX_TRIES = 100
+
+
+def invent(chance: random.Random, *, compound: bool) -> str:
+    """A name of one word, or of several (`compound`); never that of a place in the list, of either part."""
+    known = read_places()[0]
+    for _ in range(MAX_TRIES):
+        name = invent_compound(chance) if compound else invent_word(chance)
+        if name not in known:
+            return name
+    raise AssertionError("every name that was invented is in the list of places")
+
+
+def invent_word(chance: random.Random) -> str:
+    return chance.choice(STARTS) + chance.choice(MIDDLES) + chance.choice(ENDS)
+
+
+def invent_compound(chance: random.Random) -> str:
+    """La Verny, L'Orgny, Saint-Claron-de-Marlon, Belville-d'Arnay, Domry-Perac, Plouville-sur-Nesron, …"""
+    form, first = chance.random(), invent_word(chance)
+    if form < 0.3:
+        if starts_with_vowel(first):
+            return f"L'{first}"
+        article = chance.choice(("La", "La", "Le", "Les"))
+        name = f"{article} {first}{'s' if article == 'Les' and first[-1] not in 'sx' else ''}"
+        return f"{name}-{behind(chance)}" if chance.random() < 0.4 else name
+    if form < 0.5:
+        name = f"{chance.choice(('Saint', 'Saint', 'Sainte'))}-{first}"
+        return f"{name}-{behind(chance)}" if chance.random() < 0.4 else name
+    if form < 0.7:
+        return f"{first}-{invent_word(chance)}"
+    return f"{first}-{behind(chance)}"
+
+
+def behind(chance: random.Random) -> str:
+    """sur-Orne, d'Arnay, des-Verres"""
+    word, name = chance.choice(BEHIND), invent_word(chance)
+    if word in ("d", "de", "le", "la") and starts_with_vowel(name):
+        return f"{word[0]}'{name}"
+    return f"{'de' if word == 'd' else word}-{name}"
+
+
+def starts_with_vowel(name: str) -> bool:
+    return without_accents(name[0]).lower() in VOWELS
