@@ -33,6 +33,16 @@ def test_the_parts_share_no_city_and_no_pattern() -> None:
     assert not set(places_of("train").cities) & set(places_of("test").cities)
 
 
+def test_invented_cities_are_those_of_no_list() -> None:
+    made = list(Generator(Travel(sentences=600, invented=1.0, kinds=["direct", "compound"], seed=3)))
+    names = [one.text[span.start : span.end] for one in made for span in one.spans]
+    known = {plain(city) for part in ("train", "test") for city in places_of(part).cities}
+    assert not {plain(name) for name in names} & known
+    assert len(set(names)) > 0.9 * len(names)
+    compound = [one.text[span.start : span.end] for one in made if one.kind == "compound" for span in one.spans]
+    assert sum(" " in name or "-" in name or "'" in name for name in compound) > 0.9 * len(compound)  # not Le X: du X
+
+
 def test_every_kind_comes_and_no_sentence_twice() -> None:
     made = make("train")
     assert {one.kind for one in made} == {*COMMON_KINDS, *HARD_KINDS}

@@ -27,6 +27,7 @@ def test_the_counts_are_those_of_seqeval() -> None:
         for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             assert found[name] == pytest.approx(report[entity][key])
     assert ours["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
+    assert ours["f1"] == pytest.approx(report["micro avg"]["f1-score"])
 
 
 def test_a_span_that_is_one_word_short_is_wrong() -> None:
@@ -50,7 +51,7 @@ def test_intervals_hold_the_rates_and_narrow_with_more_patterns() -> None:
     wide = rates_with_intervals(counts, np.arange(400) // 20)
     narrow = rates_with_intervals(counts, np.arange(400))
     for found in (wide, narrow):
-        for key in ("macro_f1", "sentence_accuracy"):
+        for key in ("macro_f1", "f1", "sentence_accuracy"):
             low, high = found[f"{key}_interval"]
             assert low <= found[key] <= high <= 1
     assert narrow["sentence_accuracy"] == pytest.approx(0.9)

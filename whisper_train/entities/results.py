@@ -83,7 +83,10 @@ def compare(before: Counts, after: Counts, groups: np.ndarray) -> dict[str, Any]
 def list_kinds(
     lines: Sequence[Mapping[str, Any]], counts: Mapping[str, Counts], groups: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Figures of each kind of sentence, the judged model's and every other's sentence accuracy; the worst kind last."""
+    """Figures of each kind of sentence, the judged model's and every other's sentence accuracy; the worst kind last.
+
+    F1 is of all entities together: many kinds do not have each of them, and one false stop would halve a mean.
+    """
     kinds = np.array([line["kind"] for line in lines])
     rows = []
     for kind in dict.fromkeys(kinds.tolist()):
@@ -94,7 +97,7 @@ def list_kinds(
                 "kind": kind or "not told",
                 "sentences": int(chosen.sum()),
                 "true": int(counts[TUNED].true[chosen].sum()),
-                **{key: own[key] for key in ("macro_f1", "macro_f1_interval")},
+                **{key: own[key] for key in ("f1", "f1_interval")},
                 **{key: own[key] for key in ("sentence_accuracy", "sentence_accuracy_interval")},
                 "others": {label: float(one.right[chosen].mean()) for label, one in counts.items() if label != TUNED},
             }
@@ -145,10 +148,10 @@ def make_table(results: Mapping[str, Any]) -> str:
                 )
             )
     lines = [*align(rows), ""]
-    kinds: list[Sequence[str]] = [("set", "kind of sentence", "sentences", "macro F1", "all right", "95 % interval")]
+    kinds: list[Sequence[str]] = [("set", "kind of sentence", "sentences", "F1", "all right", "95 % interval")]
     for name, result in results["sets"].items():
         for row in result["kinds"]:
-            score = percent(row["macro_f1"]) if row["true"] else "-"
+            score = percent(row["f1"]) if row["true"] else "-"
             cells = (score, percent(row["sentence_accuracy"]), between(row["sentence_accuracy_interval"]))
             kinds.append((name, row["kind"], f"{row['sentences']:,}", *cells))
     lines += align(kinds)

@@ -64,9 +64,10 @@ def share(part: float, whole: float) -> float | None:
 
 
 def rates(counts: Counts) -> dict[str, Any]:
-    """`entities` with precision, recall, f1 and how many there are of each; `macro_f1` and `sentence_accuracy`.
+    """`entities` with precision, recall, f1 and how many there are of each; `macro_f1`, `f1`, `sentence_accuracy`.
 
-    An entity that is neither there nor predicted has no F1, and is left out of the mean; 0 where none has one.
+    `f1` is of all entities together, whatever their label; None where there are none. In the mean of the labels one
+    that is neither there nor predicted is left out; 0 where none is left.
     """
     entities = {}
     for column, name in enumerate(ENTITIES):
@@ -84,6 +85,7 @@ def rates(counts: Counts) -> dict[str, Any]:
     return {
         "entities": entities,
         "macro_f1": float(np.mean(scores)) if scores else 0.0,
+        "f1": share(2 * float(counts.found.sum()), float(counts.true.sum() + counts.predicted.sum())),
         "sentence_accuracy": float(counts.right.mean()) if len(counts.right) else 0.0,
     }
 
@@ -97,6 +99,8 @@ def rates_with_intervals(counts: Counts, groups: np.ndarray) -> dict[str, Any]:
         one["precision_interval"] = of_errors(given - right, given, groups)
         one["recall_interval"] = of_errors(true - right, true, groups)
         one["f1_interval"] = of_errors(true + given - 2 * right, true + given, groups)
+    given = counts.true.sum(axis=1) + counts.predicted.sum(axis=1)
+    found["f1_interval"] = of_errors(given - 2 * counts.found.sum(axis=1), given, groups)
     found["macro_f1_interval"] = macro_interval(counts, groups)
     found["sentence_accuracy_interval"] = of_errors(1 - counts.right, np.ones(len(counts.right)), groups)
     return found
