@@ -43,7 +43,9 @@ class Travel(Strict):
     part: Literal["train", "test"] = "train"
     kinds: list[Kind] | None = Field(None, min_length=1, description="of sentence; null: all")
     places: int | None = Field(None, ge=4, description="so many of the part's places; null: all")
-    invented: float = Field(0.0, ge=0, le=1, description="share of the cities that exist nowhere: a model learns no names")
+    invented: float = Field(
+        0.0, ge=0, le=1, description="share of the cities that exist nowhere: a model learns no names"
+    )
     seed: int = 0
 
 

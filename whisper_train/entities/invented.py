@@ -1,16 +1,22 @@
-"""Names of places that do not exist, in the forms of French ones: with them a model learns where a name stands in an
-order, and how long a name can be, but not the names. Whoever learns from random weights knows no others than it is shown.
+"""Names of places that do not exist, in the forms of French ones.
+
+With them a model learns where a name stands in an order, and how long it can be, but no names. One that learns from
+random weights knows no others than those it is shown.
 """
 
 import random
 
 from whisper_train.entities.places import VOWELS, read_places, without_accents
 
-STARTS = ("Ar", "Bel", "Bour", "Bré", "Cha", "Châ", "Cla", "Cor", "Dom", "É", "Fer", "Gau", "Har", "Jou", "Lan", "Lou", "Mar")
-STARTS += ("Mon", "Mou", "Nes", "Or", "Per", "Plou", "Quim", "Ras", "Sau", "Ta", "Tou", "U", "Ver", "Vi", "Y", "Ai", "Or")
+STARTS = """
+Ar Bel Bour Bré Cha Châ Cla Cor Dom É Fer Gau Har Jou Lan Lou Mar Mon Mou Nes Or Per Plou Quim Ras Sau Ta Tou U Ver Vi
+Y Ai Or
+"""
 MIDDLES = ("", "", "", "be", "che", "gno", "li", "mo", "na", "ran", "ro", "sé", "ti", "va")
-ENDS = ("ac", "ay", "bourg", "court", "cy", "dun", "gne", "gny", "lès", "lon", "mont", "nay", "neuil", "ny", "res", "ron")
-ENDS += ("ry", "sart", "tin", "tot", "vaux", "ville", "villers", "zac", "ge", "les", "ne", "re", "se", "teau", "ux", "x")
+ENDS = """
+ac ay bourg court cy dun gne gny lès lon mont nay neuil ny res ron ry sart tin tot vaux ville villers zac ge les ne re
+se teau ux x
+"""
 BEHIND = ("sur", "sur", "sous", "en", "lès", "les", "de", "des", "du", "d", "le", "la", "aux")
 MAX_TRIES = 100
 
@@ -26,7 +32,7 @@ def invent(chance: random.Random, *, compound: bool) -> str:
 
 
 def invent_word(chance: random.Random) -> str:
-    return chance.choice(STARTS) + chance.choice(MIDDLES) + chance.choice(ENDS)
+    return chance.choice(STARTS.split()) + chance.choice(MIDDLES) + chance.choice(ENDS.split())
 
 
 def invent_compound(chance: random.Random) -> str:
