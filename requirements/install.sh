@@ -51,8 +51,9 @@ else
   "$venv/bin/pip" install --quiet --disable-pip-version-check ${torch_index:+--index-url "$torch_index"} \
     --requirement requirements/torch.txt
 fi
-# DeepSpeed compiles its operators when they are first used, not here.
-DS_BUILD_OPS=0 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
+# DeepSpeed compiles its operators when they are first used, not here. PIP_USE_PEP517: sources are built apart, as pip
+# does by itself from 23.1 on.
+DS_BUILD_OPS=0 PIP_USE_PEP517=1 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
   --requirement "requirements/$kind.txt"
 if [ "$kind" != vast ] && command -v nvidia-smi >/dev/null 2>&1; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements/gpu.txt

@@ -29,6 +29,7 @@ from whisper_train.run_folder import rate_factor
 from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
+    NoticeCallback,
     MirrorCallback,
     OrderCallback,
     OwedEvaluationCallback,
@@ -183,7 +184,7 @@ def other_callbacks(
     quantizing: Quantizing | None = None,
 ) -> list[TrainerCallback]:
     """Those that a trainer of any task has, beside what it is left by."""
-    callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say)]
+    callbacks: list[TrainerCallback] = [OrderCallback(order), ProgressCallback(say), NoticeCallback(say)]
     if quantizing:
         callbacks.append(QuantizationCallback(quantizing, say))
     saved_with = read_json(plan.checkpoint / MANIFEST).get("rate_factor", 1.0) if plan.checkpoint else 1.0

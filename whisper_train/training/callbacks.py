@@ -16,6 +16,7 @@ from whisper_train.training.flops import matmul_rate
 from whisper_train.training.meter import Meter
 from whisper_train.training.signals import StopRequest, on_any_rank
 
+SHORTEST_NOTICE = 30.0  # seconds that a rented machine gives before it goes: Azure and Google 30, Amazon 120
 SHARES = ("wer", "cer", "macro_f1", "sentence_accuracy")  # measures that are told in percent
 
 
@@ -47,6 +48,38 @@ class StopCallback(TrainerCallback):
             control.should_evaluate = False
             control.should_save = False
         return control
+
+
+class NoticeCallback(TrainerCallback):
+    """Says once, and before anybody asks, that the run takes longer to leave than `notice` seconds: step and checkpoint."""
+
+    def __init__(self, say: Callable[[str], None], notice: float = SHORTEST_NOTICE) -> None:
+        self.say = say
+        self.notice = notice
+        self.mark = self.step = 0.0
+        self.told = False
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.mark = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        self.step, self.mark = now - self.mark, now
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.mark = time.monotonic()  # one that is under way is left
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        checkpoint = time.monotonic() - self.mark
+        if self.told or self.step + checkpoint <= self.notice:
+            return
+        self.told = True
+        self.say(
+            f"WARNING: leaving takes about {self.step + checkpoint:.0f} s (a step {self.step:.0f} s, a checkpoint"
+            f" {checkpoint:.0f} s), and some rented machines give {self.notice:.0f} s: then what was trained since the last"
+            f" checkpoint is lost. Make that little with training.save_steps (now {args.save_steps:g}), or write to a"
+            " faster disk"
+        )
 
 
 class OwedEvaluationCallback(TrainerCallback):
