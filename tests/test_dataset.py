@@ -1,5 +1,7 @@
 """Batches: what the decoder is fed and must predict, and that an epoch shows every clip exactly once."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -179,3 +181,23 @@ def test_a_resumed_loader_reads_nothing_of_what_was_trained_on_before(tmp_path: 
     order = ClipOrder(make_index(tmp_path / "index.arrow", [0] * 40), [1.0], 4, seed=1)
     rest = [int(position) for batch in skip_first_batches(DataLoader(clips, 4, sampler=order), 7) for position in batch]
     assert rest == shown(order)[28:] == clips.read
+
+
+CRASH = """
+import torch
+from torch.utils.data import DataLoader
+from whisper_train.data.dataset import shielded
+
+loader = DataLoader(range(10_000), num_workers=1, multiprocessing_context=shielded(1))
+batches = iter(loader)
+next(batches)
+raise RuntimeError("CUDA error: an illegal memory access was encountered")
+"""
+
+
+@pytest.mark.slow
+def test_a_crash_ends_the_process_although_its_loaders_hear_no_signal() -> None:
+    """The trace keeps the iterator alive until Python itself ends its children, by SIGTERM, and waits for them."""
+    done = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "illegal memory access" in done.stderr

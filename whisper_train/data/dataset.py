@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing.context
+import multiprocessing.popen_fork
 import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -130,11 +131,22 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return waveform
 
 
+class KilledAtEnd(multiprocessing.popen_fork.Popen):
+    """Ends by SIGKILL: when Python ends after a crash it sends SIGTERM to its children, and waits for them for ever."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
 class ShieldedProcess(multiprocessing.context.ForkProcess):
     """A loading process that SIGTERM and SIGINT do not reach, from its first moment on.
 
     Ctrl-C and `timeout` signal the whole process group; only the rank may answer, and it needs its loaders to save.
     """
+
+    @staticmethod
+    def _Popen(process: Any) -> KilledAtEnd:  # noqa: N802
+        return KilledAtEnd(process)
 
     def start(self) -> None:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # what a child inherits

@@ -29,8 +29,8 @@ from whisper_train.run_folder import rate_factor
 from whisper_train.training.arguments import compute_dtype, make_arguments, report_to
 from whisper_train.training.callbacks import (
     EarlyStopCallback,
-    NoticeCallback,
     MirrorCallback,
+    NoticeCallback,
     OrderCallback,
     OwedEvaluationCallback,
     ProgressCallback,

@@ -51,7 +51,7 @@ class StopCallback(TrainerCallback):
 
 
 class NoticeCallback(TrainerCallback):
-    """Says once, and before anybody asks, that the run takes longer to leave than `notice` seconds: step and checkpoint."""
+    """Says once, before anybody asks, that leaving takes longer than `notice` seconds: a step and a checkpoint."""
 
     def __init__(self, say: Callable[[str], None], notice: float = SHORTEST_NOTICE) -> None:
         self.say = say
@@ -76,9 +76,9 @@ class NoticeCallback(TrainerCallback):
         self.told = True
         self.say(
             f"WARNING: leaving takes about {self.step + checkpoint:.0f} s (a step {self.step:.0f} s, a checkpoint"
-            f" {checkpoint:.0f} s), and some rented machines give {self.notice:.0f} s: then what was trained since the last"
-            f" checkpoint is lost. Make that little with training.save_steps (now {args.save_steps:g}), or write to a"
-            " faster disk"
+            f" {checkpoint:.0f} s), and some rented machines give {self.notice:.0f} s: what was trained since the last"
+            f" checkpoint is lost then. Make it little with training.save_steps (now {args.save_steps:g}), or write to"
+            " a faster disk"
         )
 
 
