@@ -23,13 +23,7 @@ from whisper_train.out_of_memory import evaluating
 from whisper_train.plan import RunPlan
 from whisper_train.run_folder import RunFolder
 from whisper_train.training.arguments import make_arguments
-from whisper_train.training.build import (
-    add_last_callbacks,
-    check_launch,
-    checkpoint_facts,
-    make_room,
-    other_callbacks,
-)
+from whisper_train.training.build import add_last_callbacks, check_launch, options_of, other_callbacks
 from whisper_train.training.callbacks import StopCallback
 from whisper_train.training.evaluate import gather, leave_if_asked
 from whisper_train.training.job_trainer import JobTrainer
@@ -102,15 +96,11 @@ def build_trainer(
         processor=tokenizer,
         order=order,
         measure=measure,
-        keep_checkpoints=job.training.get("save_total_limit"),
-        keep_best=bool(job.training.get("load_best_model_at_end")),
-        checkpoint_facts=checkpoint_facts(plan),
         loss=label_loss,
         meter=meter,
         choices=len(LABELS),
         stop=stop,
-        room=make_room(plan, model, request, say),
-        batch_timeout=job.faults.batch_timeout,
+        **options_of(plan, model, request, say),
     )
     add_last_callbacks(trainer, plan, say)
     check_launch(trainer, plan)

@@ -102,9 +102,6 @@ def build_trainer(
         processor=processor,
         order=order,
         measure=lambda trainer: measure(trainer, job, decoding),
-        keep_checkpoints=job.training.get("save_total_limit"),
-        keep_best=bool(job.training.get("load_best_model_at_end")),
-        checkpoint_facts=checkpoint_facts(plan),
         dropped_file=plan.folder.data / "dropped-in-training.jsonl",
         max_dropped_fraction=job.data.max_dropped_fraction,
         layer_decay=job.model.layer_decay,
@@ -115,8 +112,7 @@ def build_trainer(
         teacher=teacher,
         quantization=quantizing.facts if quantizing else None,
         stop=stop,
-        room=make_room(plan, model, request, say),
-        batch_timeout=job.faults.batch_timeout,
+        **options_of(plan, model, request, say),
     )
     add_last_callbacks(trainer, plan, say)
     check_launch(trainer, plan)
@@ -142,6 +138,17 @@ def count_parameters(model: Any) -> tuple[int, int]:
     """All of them, and those that are trained."""
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def options_of(plan: RunPlan, model: Any, request: StopRequest, say: Callable[[str], None]) -> dict[str, Any]:
+    """What a trainer of any task is told of its job: which checkpoints to keep, their room, how long to wait."""
+    return {
+        "keep_checkpoints": plan.job.training.get("save_total_limit"),
+        "keep_best": bool(plan.job.training.get("load_best_model_at_end")),
+        "checkpoint_facts": checkpoint_facts(plan),
+        "room": make_room(plan, model, request, say),
+        "batch_timeout": plan.job.faults.batch_timeout,
+    }
 
 
 def make_room(plan: RunPlan, model: Any, request: StopRequest, say: Callable[[str], None]) -> DiskRoom:
