@@ -13,7 +13,7 @@ if [ ! -x "$venv/bin/pip-audit" ]; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check "$tool"
 fi
 status=0
-for file in run eval qat dev vast torch gpu; do
+for file in run eval qat dev tensorboard vast torch gpu; do
   echo "requirements/$file.txt:"
   # --strict: what cannot be looked up is no package without vulnerabilities.
   "$venv/bin/pip-audit" --strict --disable-pip --no-deps --progress-spinner off -r "requirements/$file.txt" || status=1
