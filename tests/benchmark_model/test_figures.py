@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.benchmark_model.made import CLIPS, make_turn
-from whisper_train.benchmark_model.figures import compare_trained, hearing, memory, other_texts, speed
+from whisper_train.benchmark_model.figures import compare_trained, hearing, memory, other_texts, speed, unit_of
 from whisper_train.benchmark_model.table import make_table
-from whisper_train.benchmark_model.verdict import conclude
+from whisper_train.benchmark_model.verdict import conclude, worth_it
 
 FLOAT, ROUNDED, TRAINED = "transformers fp32", "onnx int4 post-training", "onnx int4 QAT"
 FACTS = (
@@ -81,6 +81,20 @@ def test_what_training_won_back_is_told() -> None:
     assert (pair["trained"], pair["rounded"]) == (TRAINED, ROUNDED)
     assert pair["lost_by_rounding"] == pytest.approx(0.15)
     assert pair["won_back"] == pytest.approx(0.9)
+
+
+def test_a_speaker_of_two_sets_is_one_speaker() -> None:
+    lines = [
+        {"set": name, "source": 0, "speaker": f"{number % 12}", "clip": f"{number}"}
+        for name in ("ordinary", "noisy")
+        for number in range(24)
+    ]
+    assert len(set(unit_of(lines).groups.tolist())) == 12
+
+
+def test_where_next_to_nothing_was_lost_no_share_of_it_is_told() -> None:
+    pair = {"form": "onnx int8", "sentence": "WER 20.0 → 18.0", "wer": {"certain": True, "difference": -0.02}}
+    assert "and wins back more than rounding lost." in worth_it({**pair, "won_back": 8.75})
 
 
 def test_the_fastest_within_the_limit_is_to_be_shipped() -> None:

@@ -36,7 +36,14 @@ def test_an_impossible_pair_is_refused_with_the_way_out(run_cli: RunCli, form: s
 def test_a_model_that_is_not_there_is_refused(run_cli: RunCli) -> None:
     result = run_cli("convert", "./no-such", "--to", "onnx", "--precision", "fp32")
     assert result.exit_code == 2
-    assert "./no-such: no model there" in result.output
+    assert "./no-such: no model there; check the path" in result.output
+
+
+def test_a_job_that_has_no_model_yet_is_not_looked_for_on_the_hub(run_cli: RunCli) -> None:
+    result = run_cli("convert", "demo", "--to", "onnx", "--precision", "fp32")
+    assert result.exit_code == 2
+    assert "demo: no model there" in result.output
+    assert "train the job first" in result.output
 
 
 def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Path, tmp_path: Path) -> None:

@@ -62,13 +62,12 @@ def lines_of(turns: Turns) -> list[dict[str, Any]]:
 
 
 def unit_of(lines: Sequence[Mapping[str, Any]]) -> Unit:
-    """Over what comparisons are drawn. Sets do not share names: what two call the same is told apart."""
+    """Over what comparisons are drawn. Recordings and clips of two sets are told apart; a speaker may be in both."""
 
     def labels(key: str) -> list[str]:
         return [f"{line['set']}:{line.get('source', 0)}:{line[key]}" if line.get(key) else "" for line in lines]
 
-    speakers = [f"{line['set']}:{line['speaker']}" if line.get("speaker") else "" for line in lines]
-    return choose_unit(speakers, labels("recording"), labels("clip"))
+    return choose_unit([str(line.get("speaker") or "") for line in lines], labels("recording"), labels("clip"))
 
 
 def score(lines: Sequence[Mapping[str, Any]], normalizer: str) -> Scored:

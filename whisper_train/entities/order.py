@@ -108,7 +108,7 @@ def hear_orders(
     found = []
     for path, sound in sounds:
         started = time.perf_counter()
-        text = " ".join(cue.text for cue in transcribe(sound, language, False)).strip()
+        text = " ".join(cue.text for cue in transcribe(sound, language, False).cues).strip()
         spent = time.perf_counter() - started
         one = find_order(text, label)
         times: dict[str, float | None] = {

@@ -1,5 +1,6 @@
 """The model that is converted: of a run, a folder or the hub; and on which grids it learned."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 from whisper_train.errors import UserError
 from whisper_train.export.forms import Form
+from whisper_train.job_file import find_file
 from whisper_train.model import load_model, load_processor
-from whisper_train.paths import Directories
+from whisper_train.paths import Directories, find_config_dir
 from whisper_train.quantization.attach import PROJECTION, Attached
 from whisper_train.quantization.saved import read_attached, read_facts
 
@@ -42,9 +44,16 @@ def find_place(name: str, directories: Directories) -> str:
         return str(Path(name).absolute())
     if (job / "config.json").is_file() and (name.startswith("job:") or name.count("/") == 0 or name.endswith(".yaml")):
         return str(job)
-    if name.startswith(("job:", "/", "~", ".")) or name.endswith(".yaml"):
+    if name.startswith(("/", "~", ".")) and not name.endswith(".yaml"):
+        raise UserError(f"convert: {name}: no model there; check the path")
+    if name.startswith("job:") or name.endswith(".yaml") or is_job(name):
         raise UserError(f"convert: {name}: no model there ({job}); train the job first, or check the path")
     return name
+
+
+def is_job(name: str) -> bool:
+    """Whether the jobs folder has a job of that name; then it is not looked for on the hub."""
+    return find_file(name, [find_config_dir(os.environ)], ".yaml") is not None
 
 
 def load_source(name: str, directories: Directories) -> Source:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,16 @@ MARKS = {
     "model.safetensors": "safetensors",
     "model.safetensors.index.json": "safetensors",
 }
-Transcriber = Callable[[Waveform, str | None, bool], list[Cue]]  # sound, language, whether times are wanted
+
+
+class Heard(NamedTuple):
+    """What was said in a recording, and the language it was written in; None where the model knows but one."""
+
+    cues: list[Cue]
+    language: str | None
+
+
+Transcriber = Callable[[Waveform, str | None, bool], Heard]  # sound, language, whether times are wanted
 
 
 def transcribe_files(
@@ -41,8 +50,8 @@ def transcribe_files(
         output.mkdir(parents=True, exist_ok=True)
     transcriber = open_folder(folder, beams)
     for path, sound in sounds:
-        cues = transcriber(sound, language, form != "txt")
-        text = render(cues, form, str(path), language)
+        heard = transcriber(sound, language, form != "txt")
+        text = render(heard.cues, form, str(path), heard.language)
         if output is None:
             say(text.rstrip("\n"))
         else:
@@ -92,7 +101,7 @@ def in_runtime(runtime: Any, processor: Any, beams: int) -> Transcriber:
     """Recordings that fit a window in one piece, as the evaluation hears them; others, or with times, by windows."""
     extractor = processor.feature_extractor
 
-    def transcribe(sound: Waveform, language: str | None, times: bool) -> list[Cue]:
+    def transcribe(sound: Waveform, language: str | None, times: bool) -> Heard:
         features = features_of(extractor, sound)
         window = extractor.n_samples // extractor.hop_length
         long = len(sound) > extractor.n_samples
@@ -102,12 +111,15 @@ def in_runtime(runtime: Any, processor: Any, beams: int) -> Transcriber:
         if not (long or times):
             written = runtime.write(features[None], [prompt], beams=beams)[0]
             text = processor.decode(written.tokens, skip_special_tokens=True).strip()
-            return [Cue(0.0, len(sound) / SAMPLE_RATE, text)]
+            return Heard([Cue(0.0, len(sound) / SAMPLE_RATE, text)], given)
         write = make_write(runtime, prompt, rules, beams, seed=len(sound))
         frames = len(sound) // extractor.hop_length
+        silence = np.zeros(extractor.n_samples, np.float32)
+        features = features_of(extractor, np.concatenate([sound, silence]))
         found = write_windows(features, frames, window, extractor.hop_length, rules, write)
         texts = [processor.decode(one.tokens, skip_special_tokens=True).strip() for one in found]
-        return [Cue(one.start, one.end, text) for one, text in zip(found, texts, strict=True) if text]
+        cues = [Cue(one.start, one.end, text) for one, text in zip(found, texts, strict=True) if text]
+        return Heard(cues, given)
 
     return transcribe
 
@@ -134,7 +146,7 @@ def in_torch(folder: Path, processor: Any, beams: int) -> Transcriber:
     frame = extractor.hop_length / SAMPLE_RATE  # seconds
 
     @torch.inference_mode()
-    def transcribe(sound: Waveform, language: str | None, times: bool) -> list[Cue]:
+    def transcribe(sound: Waveform, language: str | None, times: bool) -> Heard:
         features = torch.from_numpy(features_of(extractor, sound))[None]
         options: dict[str, Any] = {"num_beams": beams, "use_cache": True}
         if is_multilingual(model):
@@ -146,14 +158,15 @@ def in_torch(folder: Path, processor: Any, beams: int) -> Transcriber:
             options["force_unique_generate_call"] = True
             tokens = model.generate(features, attention_mask=torch.ones_like(heard), **options)[0]
             text = processor.decode(tokens, skip_special_tokens=True).strip()
-            return [Cue(0.0, len(sound) / SAMPLE_RATE, text)]
+            return Heard([Cue(0.0, len(sound) / SAMPLE_RATE, text)], options.get("language"))
         with same_chance(features.shape[-1]):
             found = model.generate(features, attention_mask=heard, return_segments=True, **options, **LONG_FORM)
         cues = []
         for one in drop_made_up(found["segments"][0], frames, extractor.hop_length):
             text = processor.decode(one["tokens"], skip_special_tokens=True).strip()
             start, end = (float(one[key]) / TRANSFORMERS_FRAME * frame for key in ("start", "end"))
-            cues.append(Cue(start, min(end, len(sound) / SAMPLE_RATE), text))
-        return [cue for cue in cues if cue.text]
+            window_end = start + extractor.n_samples / SAMPLE_RATE  # a segment without time stamps ends with its window
+            cues.append(Cue(start, min(end, window_end, len(sound) / SAMPLE_RATE), text))
+        return Heard([cue for cue in cues if cue.text], options.get("language"))
 
     return transcribe

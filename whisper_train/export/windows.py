@@ -39,15 +39,16 @@ Write = Callable[[NDArray[np.float32], float], Written]  # a window (bins, frame
 def write_windows(
     features: NDArray[np.float32], frames: int, window: int, hop_length: int, rules: Rules, write: Write
 ) -> list[Segment]:
-    """The segments of a recording of so many `frames`, whose log-mel `features` (bins, frames or more) are given."""
+    """The segments of a recording of so many `frames`; `features` are its log-mel (bins, frames + window or more).
+
+    Behind its end they hold silence, as in training: a small Whisper knows no window that ends in zeros.
+    """
     second = SAMPLE_RATE / hop_length  # frames
     segments: list[Segment] = []
     seek = 0
     while seek < frames - LEAST_SECONDS * second:
         heard = min(window, frames - seek)
-        part = np.zeros((features.shape[0], window), np.float32)
-        part[:, :heard] = features[:, seek : seek + heard]
-        written = write_surely(part, rules, write)
+        written = write_surely(features[:, seek : seek + window], rules, write)
         if written is None:
             seek += heard
             continue

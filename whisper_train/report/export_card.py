@@ -155,7 +155,8 @@ def credits(job: Job, run: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"- The model: {model}, trained and converted with whisper-train {facts['made_with']['whisper-train']}.",
-            f"- Its base: {describe_base(job.base)}, by its own makers, whose licence counts too.",
+            f"- Its base: {describe_base(job.base)}"
+            + ("." if job.base == "new" else ", by its own makers, whose licence counts too."),
             "- Whisper: Radford et al., 2022, [arXiv:2212.04356](https://arxiv.org/abs/2212.04356).",
             f"- Converted with {tools}.",
             f"\nTrained on:\n\n{training_data(job, None, None)}",
