@@ -5,8 +5,10 @@ random weights knows no others than those it is shown.
 """
 
 import random
+import re
+from functools import cache
 
-from whisper_train.entities.places import VOWELS, read_places, without_accents
+from whisper_train.entities.places import VOWELS, plain, read_places, without_accents
 
 STARTS = """
 Ar Bel Bour Bré Cha Châ Cla Cor Dom É Fer Gau Har Jou Lan Lou Mar Mon Mou Nes Or Per Plou Quim Ras Sau Ta Tou U Ver Vi
@@ -18,17 +20,23 @@ ac ay bourg court cy dun gne gny lès lon mont nay neuil ny res ron ry sart tin 
 se teau ux x
 """
 BEHIND = ("sur", "sur", "sous", "en", "lès", "les", "de", "des", "du", "d", "le", "la", "aux")
+ARTICLE = re.compile(r"^(?:Les? |La |L')")
 MAX_TRIES = 100
 
 
 def invent(chance: random.Random, *, compound: bool) -> str:
     """A name of one word, or of several (`compound`); never that of a place in the list, of either part."""
-    known = read_places()[0]
     for _ in range(MAX_TRIES):
         name = invent_compound(chance) if compound else invent_word(chance)
-        if name not in known:
+        if not {plain(name), plain(ARTICLE.sub("", name))} & known_names():  # du Mans has lost its article
             return name
     raise AssertionError("every name that was invented is in the list of places")
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """All places as they are compared: Épernay and Epernay are one."""
+    return frozenset(plain(name) for name in read_places()[0])
 
 
 def invent_word(chance: random.Random) -> str:
