@@ -47,8 +47,8 @@ def profile(folder: Path, side: str, threads: int) -> dict[str, float]:
 
     from whisper_train.benchmark_model.runtimes import endless
     from whisper_train.export.clips import babbled
+    from whisper_train.export.forms import DECODER, ENCODER
     from whisper_train.export.onnx_runtime import OnnxWhisper, open_session
-    from whisper_train.export.onnx_write import DECODER, ENCODER
     from whisper_train.export.search import write
     from whisper_train.export.sounds import features_of
     from whisper_train.export.transcribe import open_processor

@@ -1,6 +1,8 @@
 """What cannot be converted is refused before anything is loaded, with the way out."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -141,3 +143,10 @@ def test_convolutions_are_quantized_for_ctranslate2_alone() -> None:
     names = {form: choose_layers(model, Form(form, "int8"), None).keys() for form in ("onnx", "ctranslate2")}
     assert names["ctranslate2"] - names["onnx"] == {"model.encoder.conv1.weight", "model.encoder.conv2.weight"}
     assert not any("embed_positions" in name or "norm" in name for name in names["onnx"])
+
+
+def test_a_program_of_ones_own_needs_onnxruntime_and_numpy_alone() -> None:
+    """docs/conversion.md: the class that calls the graphs comes without torch."""
+    script = "import sys, whisper_train.export.onnx_runtime; print({'torch', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -7,6 +7,7 @@ from whisper_train.errors import UserError
 
 FORMATS = ("onnx", "ctranslate2", "ggml", "safetensors")
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"  # optimum's names
 INTEGERS = {"int8": 8, "int4": 4}  # bits of a weight
 # What no runtime of that form computes with, and what to take instead.
 IMPOSSIBLE = {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from whisper_train.errors import RunFailed
+from whisper_train.export.forms import DECODER, ENCODER
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.onnx_layers import unpack_blocks
-from whisper_train.export.onnx_write import DECODER, ENCODER
 from whisper_train.export.source import EMBEDDING
 from whisper_train.quantization.attach import is_run_once
 

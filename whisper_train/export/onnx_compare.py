@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from whisper_train.export.forms import DECODER, ENCODER
 from whisper_train.export.onnx_layers import FLOAT_ACTIVATIONS
 from whisper_train.export.onnx_runtime import OnnxWhisper, as_value, open_session
-from whisper_train.export.onnx_write import DECODER, ENCODER
 
 
 def open_changed(folder: Path, file: str, *, exact: bool, norms: bool = False) -> Any:

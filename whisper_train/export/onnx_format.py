@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from whisper_train.errors import UserError
-from whisper_train.export.forms import Form
+from whisper_train.export.forms import DECODER, ENCODER, Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.integers import read_onnx as read
 from whisper_train.export.onnx_compare import GivenCross, open_changed
 from whisper_train.export.onnx_layers import is_dynamic
 from whisper_train.export.onnx_runtime import OnnxWhisper
-from whisper_train.export.onnx_write import DECODER, ENCODER, write_onnx
+from whisper_train.export.onnx_write import write_onnx
 from whisper_train.export.source import Source
 from whisper_train.export.verify import Traced
 from whisper_train.job_quantization import GROUP_SIZES

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_train.errors import UserError
-from whisper_train.export.onnx_write import DECODER, ENCODER
+from whisper_train.export.forms import DECODER, ENCODER
 from whisper_train.export.rules import Rules, Scores, read_rules
 from whisper_train.export.search import Written, write
 

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from whisper_train.export.forms import Form
+from whisper_train.export.forms import DECODER, ENCODER, Form
 from whisper_train.export.grids import OnGrid
 from whisper_train.export.onnx_graphs import DecoderGraph, EncoderGraph, cache_names
 
-ENCODER, DECODER = "encoder_model.onnx", "decoder_model.onnx"  # optimum's names
 OPSET = 20  # the first with Gelu
 INLINE_BYTES = 1_500_000_000  # of weights; protobuf ends at 2 GB
 
