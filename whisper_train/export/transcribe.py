@@ -102,20 +102,19 @@ def in_runtime(runtime: Any, processor: Any, beams: int) -> Transcriber:
     extractor = processor.feature_extractor
 
     def transcribe(sound: Waveform, language: str | None, times: bool) -> Heard:
-        features = features_of(extractor, sound)
         window = extractor.n_samples // extractor.hop_length
-        long = len(sound) > extractor.n_samples
-        rules: Rules = runtime.rules.with_timestamps() if long or times else runtime.rules
+        by_windows = times or len(sound) > extractor.n_samples
+        silence = np.zeros(extractor.n_samples if by_windows else 0, np.float32)
+        features = features_of(extractor, np.concatenate([sound, silence]))
+        rules: Rules = runtime.rules.with_timestamps() if by_windows else runtime.rules
         given = language or rules.language or detect(runtime, features[:, :window])
         prompt = rules.prompt(given, None)
-        if not (long or times):
+        if not by_windows:
             written = runtime.write(features[None], [prompt], beams=beams)[0]
             text = processor.decode(written.tokens, skip_special_tokens=True).strip()
             return Heard([Cue(0.0, len(sound) / SAMPLE_RATE, text)], given)
         write = make_write(runtime, prompt, rules, beams, seed=len(sound))
         frames = len(sound) // extractor.hop_length
-        silence = np.zeros(extractor.n_samples, np.float32)
-        features = features_of(extractor, np.concatenate([sound, silence]))
         found = write_windows(features, frames, window, extractor.hop_length, rules, write)
         texts = [processor.decode(one.tokens, skip_special_tokens=True).strip() for one in found]
         cues = [Cue(one.start, one.end, text) for one, text in zip(found, texts, strict=True) if text]
