@@ -65,9 +65,9 @@ def worth_it(pair: Figures) -> str:
     if difference["difference"] > 0:
         return f"{begin}. QAT is worse than post-training quantization here: ship the latter."
     back = pair["won_back"]
-    won = f", and wins back {100 * back:.0f} % of what rounding lost" if back is not None and back <= 1 else ""
-    if back is not None and back > 1:
-        won = ", and wins back more than rounding lost"
+    won = ""
+    if back is not None:
+        won = f", and wins back {f'{100 * back:.0f} % of what' if back <= 1 else 'more than'} rounding lost"
     return f"{begin}. QAT was worth it over post-training quantization{won}."
 
 

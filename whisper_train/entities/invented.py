@@ -8,7 +8,7 @@ import random
 import re
 from functools import cache
 
-from whisper_train.entities.places import VOWELS, plain, read_places, without_accents
+from whisper_train.entities.places import plain, read_places, starts_with_vowel
 
 STARTS = """
 Ar Bel Bour Bré Cha Châ Cla Cor Dom É Fer Gau Har Jou Lan Lou Mar Mon Mou Nes Or Per Plou Quim Ras Sau Ta Tou U Ver Vi
@@ -19,7 +19,7 @@ ENDS = """
 ac ay bourg court cy dun gne gny lès lon mont nay neuil ny res ron ry sart tin tot vaux ville villers zac ge les ne re
 se teau ux x
 """
-BEHIND = ("sur", "sur", "sous", "en", "lès", "les", "de", "des", "du", "d", "le", "la", "aux")
+BEHIND = ("sur", "sur", "sous", "en", "lès", "les", "de", "des", "du", "de", "le", "la", "aux")
 ARTICLE = re.compile(r"^(?:Les? |La |L')")
 MAX_TRIES = 100
 
@@ -63,10 +63,6 @@ def invent_compound(chance: random.Random) -> str:
 def behind(chance: random.Random) -> str:
     """sur-Orne, d'Arnay, des-Verres"""
     word, name = chance.choice(BEHIND), invent_word(chance)
-    if word in ("d", "de", "le", "la") and starts_with_vowel(name):
+    if word in ("de", "le", "la") and starts_with_vowel(name):
         return f"{word[0]}'{name}"
-    return f"{'de' if word == 'd' else word}-{name}"
-
-
-def starts_with_vowel(name: str) -> bool:
-    return without_accents(name[0]).lower() in VOWELS
+    return f"{word}-{name}"

@@ -62,9 +62,13 @@ def with_preposition(preposition: str, place: str) -> str:
         if place.startswith(article) and preposition.endswith(("de", "à")):
             stem, contracted = (preposition[:-2], of) if preposition.endswith("de") else (preposition[:-1], to)
             return f"{stem}{contracted}{place.removeprefix(article)}"
-    if preposition.endswith("de") and without_accents(place[0]).lower() in VOWELS:
+    if preposition.endswith("de") and starts_with_vowel(place):
         return f"{preposition[:-1]}'{place}"
     return f"{preposition} {place}"
+
+
+def starts_with_vowel(name: str) -> bool:
+    return without_accents(name[0]).lower() in VOWELS
 
 
 def without_accents(text: str) -> str:
