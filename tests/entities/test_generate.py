@@ -43,6 +43,12 @@ def test_invented_cities_are_those_of_no_list() -> None:
     assert sum(" " in name or "-" in name or "'" in name for name in compound) > 0.9 * len(compound)  # not Le X: du X
 
 
+def test_no_city_comes_twice_in_a_sentence_invented_ones_neither() -> None:
+    made = list(Generator(Travel(sentences=4_000, invented=1.0, kinds=["vias"], seed=0)))
+    names = [[one.text[span.start : span.end] for span in one.spans] for one in made]
+    assert [found for found in names if len({*found}) < len(found)] == []
+
+
 def test_every_kind_comes_and_no_sentence_twice() -> None:
     made = make("train")
     assert {one.kind for one in made} == {*COMMON_KINDS, *HARD_KINDS}

@@ -128,13 +128,14 @@ class Generator:
             return chance.choice(known if chance.random() < 0.7 or not places.simple else places.simple)
         for _ in range(MAX_TRIES):
             if kind != "station" and self.recipe.invented and chance.random() < self.recipe.invented:
-                return invent(chance, compound=kind == "compound" or chance.random() < COMPOUND_SHARE)
-            pool = places.cities
-            if kind == "compound" and places.compound:
-                pool = places.compound
+                city = invent(chance, compound=kind == "compound" or chance.random() < COMPOUND_SHARE)
+            elif kind == "compound" and places.compound:
+                city = chance.choice(places.compound)
             elif kind == "station" and chance.random() < 0.7:
-                pool = places.stations
-            if (city := chance.choice(pool)) not in used:
+                city = chance.choice(places.stations)
+            else:
+                city = chance.choice(places.cities)
+            if city not in used:
                 return city
         raise UserError(f"travel.places: {self.recipe.places}: are too few for a sentence of several cities; raise it")
 
