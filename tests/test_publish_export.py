@@ -27,6 +27,7 @@ PROOF: dict[str, Any] = {
     "decoder_with_float_activations": {"fraction": 6.6e-7, "bound": 0.001},
     "logits": {"fraction": 0.017, "bound": 0.03},
     "greedy": {"clips": 2, "equal": 1, "differing": [{"clip": "anna at home.wav", "token": 3}]},
+    "words": {"clips": 2, "normalizer": "whisper-basic", "wer": 0.0776, "wer_of_model": 0.0754},
 }
 
 
@@ -174,6 +175,7 @@ def test_the_card_says_what_it_is_what_was_verified_and_what_was_measured(
         "- 376,512 integers of 17 tensors were read back from the file; 0 differ",
         "- Decoder with float activations: logits 6.6e-07 of their range away.",
         "- Tokens, greedy: 1 of 2 clips equal the model's.",
+        "- WER of these clips through the runtime: 7.76 % (whisper-basic); the model's is 7.54 %.",
         make_table(measured),
         "Measured before the conversion, in torch.",
         "whisper-train transcribe tiny-onnx-int8 recording.wav",

@@ -7,7 +7,7 @@ import click
 
 from whisper_train.errors import DONE, GATE_MISSED, UserError
 from whisper_train.exits import exits, stopping_after
-from whisper_train.options import job_options, leave_to_itself, stop_option
+from whisper_train.options import job_options, language_option, leave_to_itself, stop_option
 from whisper_train.paths import find_directories, read_environment
 from whisper_train.run_log import print_line
 
@@ -52,7 +52,7 @@ def qat(job: str, machine: str | None, overrides: tuple[str, ...], stop_after: s
 @click.option("--output", type=click.Path(path_type=Path), help="instead of $MODEL_DIR/<job>/exports/<form>")
 @click.option("--audio", multiple=True, type=click.Path(path_type=Path), help="a recording to verify with; repeatable")
 @click.option("--clips", type=click.IntRange(min=1), default=12, help="of the job's sets to verify with; default: 12")
-@click.option("--language", metavar="CODE", help="of these recordings, where the model was not trained for one")
+@language_option("of these recordings, where the model was not trained for one")
 @exits
 def convert(
     model: str,
@@ -93,7 +93,7 @@ def convert(
 @click.option(
     "--format", "format_", type=click.Choice(("txt", "srt", "vtt", "json")), default="txt", help="default: txt"
 )
-@click.option("--language", metavar="CODE", help="of the speech; else the model's own, or what it hears")
+@language_option("of the speech; else the model's own, or what it hears")
 @click.option("--beams", type=click.IntRange(min=1), default=1, help="candidates of beam search; default: 1")
 @click.option("--output", type=click.Path(path_type=Path), help="a folder for a file of each recording")
 @exits

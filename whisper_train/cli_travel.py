@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from whisper_train.exits import exits
+from whisper_train.options import language_option
 from whisper_train.paths import find_directories, read_environment
 
 
@@ -53,7 +54,7 @@ def make_travel(path: Path, **asked: Any) -> None:
 @click.option(
     "--format", "format_", type=click.Choice(("json", "text", "csv")), default="json", help="default: json, one a line"
 )
-@click.option("--language", metavar="CODE", help="of the speech; else the model's own")
+@language_option("of the speech; else the model's own")
 @exits
 def order(
     audio: tuple[Path, ...],

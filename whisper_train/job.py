@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from whisper_train.job_data import MAX_WINDOW_SECONDS, Data, check_language
+from whisper_train.job_data import MAX_WINDOW_SECONDS, Data
 from whisper_train.job_entities import ENTITIES_TASK, Entities, SpokenOrders, check_entities
 from whisper_train.job_faults import Faults
 from whisper_train.job_quantization import Quantization, check_with
+from whisper_train.languages import check_language
 from whisper_train.licenses import find_license
 from whisper_train.model_parts import parse_part
 from whisper_train.strict import Fraction, Name, Strict

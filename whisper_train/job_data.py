@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from whisper_train.job_augment import Augment
 from whisper_train.job_entities import Travel
-from whisper_train.languages import LANGUAGES, find_language
+from whisper_train.languages import check_language
 from whisper_train.strict import Fraction, Name, Strict
 
 MAX_WINDOW_SECONDS = 30.0  # what Whisper's encoder has positions for
@@ -198,18 +198,6 @@ class Data(Strict):
     @classmethod
     def name_the_only_set(cls, value: Any) -> Any:
         return {"eval": value} if isinstance(value, list) else value
-
-
-def check_language(value: str) -> str:
-    """The code of a language given as code or by name; ValueError with the nearest known one."""
-    code = find_language(value)
-    if code is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.7)
-        hint = f"; did you mean {near[0]}?" if near else "; give its code or its English name"
-        raise ValueError(f"{value}: not a language of Whisper{hint}")
-    return code
 
 
 def find_slots(sentence: str) -> list[str]:

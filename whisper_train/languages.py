@@ -160,3 +160,15 @@ def find_language(value: str) -> str | None:
         return word
     by_name = {name: code for code, name in LANGUAGES.items()} | ALIASES | OWN_NAMES
     return by_name.get(word)
+
+
+def check_language(value: str) -> str:
+    """The code of a language given as code or by name; ValueError with the nearest known one."""
+    code = find_language(value)
+    if code is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(value.lower(), [*LANGUAGES.values(), *LANGUAGES], n=1, cutoff=0.7)
+        hint = f"; did you mean {near[0]}?" if near else "; give its code or its English name"
+        raise ValueError(f"{value}: not a language of Whisper{hint}")
+    return code

@@ -63,18 +63,18 @@ def load_config(place: str, *, revision: str | None = None, key: str = "base") -
     return load(WhisperConfig.from_pretrained, place, key=key, revision=revision)
 
 
-def load_model(place: str, *, revision: str | None = None) -> Any:
+def load_model(place: str, *, revision: str | None = None, key: str = "base") -> Any:
     """WhisperForConditionalGeneration in float32 with its output weights tied; raises UserError when there is none."""
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     if os.path.isabs(place):
-        check_weights(Path(place), "base")
+        check_weights(Path(place), key)
     else:
-        check_settings(load(WhisperConfig.get_config_dict, place, revision=revision)[0], f"base: {place}")
+        check_settings(load(WhisperConfig.get_config_dict, place, key=key, revision=revision)[0], f"{key}: {place}")
     safe = None if pickles_allowed() else True
     how: dict[str, Any] = {"revision": revision, "dtype": torch.float32, "use_safetensors": safe}
-    model = load(WhisperForConditionalGeneration.from_pretrained, place, **how)
+    model = load(WhisperForConditionalGeneration.from_pretrained, place, key=key, **how)
     check_tied(model)
     drop_forced_tokens(model)
     return model

@@ -35,6 +35,20 @@ stop_option = click.option(
 )
 
 
+def language_option(of_what: str) -> Callable[..., Any]:
+    """--language, as a code or by name; what Whisper has no token of is refused."""
+    return click.option("--language", metavar="CODE", callback=read_language, help=of_what)
+
+
+def read_language(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    from whisper_train.languages import check_language
+
+    try:
+        return None if value is None else check_language(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def leave_to_itself(job: "Job", environment: Mapping[str, str]) -> int:
     """Starts this command line again in the background, without its --detach."""
     from whisper_train.running import start_detached

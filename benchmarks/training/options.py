@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.training.ways import WAYS
 from whisper_train.errors import UserError
 from whisper_train.job import Architecture
-from whisper_train.job_data import check_language
+from whisper_train.languages import check_language
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 SPEECH, PROCESSOR = SHARED / "speech" / "kerstin-de", SHARED / "whisper-processor"

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.chains.jobs import change, write_chain
-from tests.conftest import RunCli
+from tests.conftest import REPOSITORY, RunCli
 from tests.tiny import call, call_here, environment
 from whisper_train.chains.measure import all_sets, transcription_files
+from whisper_train.chains.states import Stage, State, draw_plan
 from whisper_train.job_file import load_job
 from whisper_train.paths import find_directories, read_json, write_json
 
@@ -110,6 +111,12 @@ def test_the_plan_shows_what_would_run_and_runs_nothing(place: Path, run_cli: Ru
     assert result.exit_code == 0, result.output
     assert states(result.output) == dict.fromkeys(("first", "second", "third"), "to train  never ran")
     assert not (place / "models").exists()
+
+
+def test_a_job_that_has_begun_is_not_said_to_have_never_run() -> None:
+    job = load_job(REPOSITORY / "jobs" / "demo.yaml", machine_path=None)
+    stage = Stage(job, State.UNFINISHED, "goes on where it was (running)", None)
+    assert draw_plan([stage]) == "demo  unfinished  not ended     goes on where it was (running)"
 
 
 def test_every_stage_is_measured_on_every_set_of_the_chain(made: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_transcribe_writes_each_form(made: Any, run_cli: RunCli, speech: Path, t
     assert all(0 <= one["start"] <= one["end"] for one in facts["segments"])
     wrong = run_cli("transcribe", folder, audio, "--language", "tlh")
     assert wrong.exit_code == 2
-    assert "language: tlh: the model has no such one" in wrong.output
+    assert "tlh: not a language of Whisper" in wrong.output
 
 
 def test_transcribe_refuses_what_is_no_model_or_no_audio(
@@ -182,6 +183,14 @@ def test_weights_beside_the_graphs_are_verified_and_found_again(
     assert proven(folder)["integers"]["differing"] == 0
     result = run_cli("transcribe", folder, make_wav(tmp_path / "long.wav", seconds=5.0), "--format", "srt")
     assert result.exit_code == 0, result.output
+
+
+def test_a_language_that_the_model_has_no_token_of_is_refused(made: Any) -> None:
+    from whisper_train.export.onnx_runtime import OnnxWhisper
+
+    rules = replace(OnnxWhisper(made("onnx", "fp32")).rules, languages={"de": 1, "fr": 2})
+    with pytest.raises(UserError, match="language: yue: the model has no such one; there are de, fr"):
+        rules.prompt("yue", None)
 
 
 @pytest.mark.slow

@@ -48,8 +48,23 @@ def test_a_job_that_has_no_model_yet_is_not_looked_for_on_the_hub(run_cli: RunCl
     assert "train the job first" in result.output
 
 
-def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, base: Path, tmp_path: Path) -> None:
-    there = tmp_path / "mine"
+def test_a_model_of_another_kind_is_refused(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "camembert"}))
+    result = run_cli("convert", tmp_path, "--to", "onnx", "--precision", "fp32", "--output", tmp_path / "new")
+    assert result.exit_code == 2
+    assert f"convert: {tmp_path}: is a camembert model, not Whisper" in result.output
+
+
+@pytest.mark.parametrize("verb", ["convert", "transcribe", "order"])
+def test_a_language_that_whisper_does_not_know_is_refused(run_cli: RunCli, verb: str) -> None:
+    result = run_cli(verb, "model", "--language", "germna")
+    assert result.exit_code == 2
+    assert "'--language': germna: not a language of Whisper; did you mean german?" in result.output
+
+
+def test_a_folder_that_is_there_is_never_written_over(run_cli: RunCli, tmp_path: Path) -> None:
+    base, there = tmp_path / "not-loaded", tmp_path / "mine"
+    base.mkdir()
     there.mkdir()
     (there / "notes.txt").write_text("mine")
     result = run_cli("convert", base, "--to", "safetensors", "--precision", "fp16", "--output", there)

@@ -35,7 +35,7 @@ MODEL_STAYS = (State.DONE, State.GATE_MISSED, State.EVALUATE)  # what builds on 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One job of a chain; `seconds` is how long it took so far, None where it never ran."""
+    """One job of a chain; `seconds` is how long it took, None where it has not ended yet."""
 
     job: Job
     state: State
@@ -117,7 +117,8 @@ def draw_plan(stages: Sequence[Stage]) -> str:
     states = max(len(stage.state) for stage in stages)
     lines = []
     for name, stage in zip(names, stages, strict=True):
-        took = f"took {duration(stage.seconds)}" if stage.seconds else "never ran"
+        never = "never ran" if stage.state == State.NEW else "not ended"
+        took = f"took {duration(stage.seconds)}" if stage.seconds else never
         lines.append(f"{name:<{width}}  {stage.state:<{states}}  {took:<12}  {stage.reason}".rstrip())
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ from whisper_train.export.source import Source, Trained, check_trained_for, find
 from whisper_train.export.verify import VERIFICATION, VERSION, verify_exact, verify_folder
 from whisper_train.job_file import display
 from whisper_train.model import QUANTIZATION_FILE, current_umask, files_digest, load_config
-from whisper_train.paths import Directories, as_size, file_digest, sync, write_json
+from whisper_train.paths import Directories, as_size, file_digest, make_directory, sync, write_json
 from whisper_train.planning.room import Take, check_room
 from whisper_train.planning.takes import download_takes
 
@@ -48,13 +48,15 @@ def convert(
 
     check_form(form)
     runtime = ready(form)
-    check_download_room(name, directories, say)
+    place = find_place(name, directories)
+    folder = find_output(output or default_output(name, place, form, directories))
+    check_download_room(place, directories, say)
     source = load_source(name, directories)
     check_trained_for(source.trained, form)
     runtime.check(source, form)
-    folder = check_output(output or default_output(source, form, directories))
     heard = recordings_for(source, audio, clips, language, directories, say)
     takes = [Take(place=folder, bytes=estimate_bytes(source.model, form), what=f"the model as {form.folder}")]
+    make_directory(folder.parent, named_by="convert: --output")
     check_room(takes, say, key="convert: --output", way_out="--output names a folder on another disk")
     with made_whole(folder) as aside:
         placed = put_on_grids(source.model, choose_layers(source.model, form, source.trained), form)
@@ -68,9 +70,8 @@ def convert(
     return folder
 
 
-def check_download_room(name: str, directories: Directories, say: Callable[[str], None]) -> None:
+def check_download_room(place: str, directories: Directories, say: Callable[[str], None]) -> None:
     """Says what a model of the hub takes in the cache, where it is not there yet; UserError without room for it."""
-    place = find_place(name, directories)
     if not Path(place).is_absolute():
         takes = download_takes(place, load_config(place, key="convert"), directories.cache)
         check_room(takes, say, key="CACHE_DIR", way_out="CACHE_DIR names another disk")
@@ -103,22 +104,18 @@ def verify(
     return facts | verify_folder(opened, source.model, written, form, heard, decode, say)
 
 
-def default_output(source: Source, form: Form, directories: Directories) -> Path:
+def default_output(name: str, place: str, form: Form, directories: Directories) -> Path:
     """$MODEL_DIR/<job>/exports/<form>, or beside the models by the name of what is no run."""
-    if source.folder and source.folder.parent == directories.models:
-        return source.folder / "exports" / form.folder
-    return directories.models / Path(source.name).name / "exports" / form.folder
+    if Path(place).parent == directories.models:
+        return Path(place) / "exports" / form.folder
+    return directories.models / Path(name).name / "exports" / form.folder
 
 
-def check_output(folder: Path) -> Path:
+def find_output(folder: Path) -> Path:
     """`folder` as absolute; raises UserError when something is there already."""
     folder = folder.expanduser().absolute()
     if folder.exists():
         raise UserError(f"convert: --output: {folder}: is there already; remove it, or name another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"convert: --output: {folder}: cannot be created ({error.strerror})") from error
     return folder
 
 

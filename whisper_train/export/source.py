@@ -60,7 +60,7 @@ def load_source(name: str, directories: Directories) -> Source:
     """The model that `name` stands for, in memory; raises UserError when there is none."""
     place = find_place(name, directories)
     folder = Path(place) if Path(place).is_absolute() else None
-    model = load_model(place).eval()
+    model = load_model(place, key="convert").eval()
     processor = load_processor(place, key="convert")
     return Source(name=name, folder=folder, model=model, processor=processor, trained=read_trained(model, place))
 

@@ -140,7 +140,7 @@ def in_torch(folder: Path, processor: Any, beams: int) -> Transcriber:
     from whisper_train.evaluation.transcribe import LONG_FORM, TRANSFORMERS_FRAME, drop_made_up, same_chance
     from whisper_train.model import is_multilingual, load_model
 
-    model = load_model(str(folder.absolute())).eval()
+    model = load_model(str(folder.absolute()), key="transcribe").eval()
     extractor = processor.feature_extractor
     frame = extractor.hop_length / SAMPLE_RATE  # seconds
 

@@ -20,6 +20,7 @@ from whisper_train.report.words import (
     escape,
     gate_lines,
     is_hub_id,
+    percent,
     results_table,
 )
 
@@ -126,6 +127,11 @@ def what_was_verified(proof: Mapping[str, Any]) -> str:
     for key in sorted(key for key in proof if key == "greedy" or key.startswith("beam_")):
         words = "greedy" if key == "greedy" else f"{key.removeprefix('beam_')} beams"
         lines.append(f"- Tokens, {words}: {proof[key]['equal']} of {proof[key]['clips']} clips equal the model's.")
+    if heard := proof.get("words"):
+        lines.append(
+            f"- WER of these clips through the runtime: {percent(heard['wer'])} ({heard['normalizer']}); the model's"
+            f" is {percent(heard['wer_of_model'])}."
+        )
     if proof.get("not_compared"):
         lines.append(f"- Logits and tokens were not compared: {escape(str(proof['not_compared']))}.")
     return "\n".join([*lines, "", "Every figure, and every clip that differs: `verification.json`."])
