@@ -186,7 +186,7 @@ def test_a_resumed_loader_reads_nothing_of_what_was_trained_on_before(tmp_path: 
 CRASH = """
 import torch
 from torch.utils.data import DataLoader
-from whisper_train.data.dataset import shielded
+from whisper_train.data.workers import shielded
 
 loader = DataLoader(range(10_000), num_workers=1, multiprocessing_context=shielded(1))
 batches = iter(loader)

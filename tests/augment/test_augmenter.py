@@ -13,9 +13,10 @@ from tests.augment.signals import augmenter, read
 from tests.evaluation.listening import make_whisper, write_clips
 from whisper_train.augment.augmenter import augmenter_for
 from whisper_train.augment.settings import dump_settings, load_settings, recordings_digest, training_settings
-from whisper_train.data.dataset import ClipDataset, shielded
+from whisper_train.data.dataset import ClipDataset
 from whisper_train.data.index import Index
 from whisper_train.data.order import Draw
+from whisper_train.data.workers import shielded
 from whisper_train.job_augment import Augment
 from whisper_train.job_data import Data
 from whisper_train.labels import Labels

@@ -1,9 +1,6 @@
 """From the index to batches: decoded waveforms, augmented and joined, with their labels."""
 
 import math
-import multiprocessing.context
-import multiprocessing.popen_fork
-import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +10,6 @@ from torch.utils.data import Dataset
 
 from whisper_train.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
 from whisper_train.augment.augmenter import Augmenter
-from whisper_train.children import end_with_parent
 from whisper_train.data.index import Index
 from whisper_train.data.joining import join_clips
 from whisper_train.data.order import Draw
@@ -129,44 +125,6 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if math.isnan(row["seconds"]) and float(np.abs(waveform).max()) < SILENCE_PEAK:
             raise ValueError("silent")
         return waveform
-
-
-class KilledAtEnd(multiprocessing.popen_fork.Popen):
-    """Ends by SIGKILL: when Python ends after a crash it sends SIGTERM to its children, and waits for them for ever."""
-
-    def terminate(self) -> None:
-        self.kill()
-
-
-class ShieldedProcess(multiprocessing.context.ForkProcess):
-    """A loading process that SIGTERM and SIGINT do not reach, from its first moment on.
-
-    Ctrl-C and `timeout` signal the whole process group; only the rank may answer, and it needs its loaders to save.
-    """
-
-    @staticmethod
-    def _Popen(process: Any) -> KilledAtEnd:  # noqa: N802
-        return KilledAtEnd(process)
-
-    def start(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # what a child inherits
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def run(self) -> None:
-        end_with_parent(signal.SIGKILL)  # torch's own look every five seconds misses one that hangs in a read
-        super().run()
-
-
-class ShieldedFork(multiprocessing.context.ForkContext):
-    Process = ShieldedProcess
-
-
-def shielded(workers: int) -> ShieldedFork | None:
-    """The multiprocessing context of a DataLoader with so many workers."""
-    return ShieldedFork() if workers else None
 
 
 class Counts(NamedTuple):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers.modeling_outputs import BaseModelOutput
 
 from whisper_train.audio import SAMPLE_RATE, LogMel
-from whisper_train.data.dataset import shielded
+from whisper_train.data.workers import patiently, shielded
 from whisper_train.evaluation.passages import Passages
 from whisper_train.evaluation.words import join_texts
 from whisper_train.job import Job
@@ -45,6 +45,7 @@ class Decoding:
     beams: int | None = None
     max_length: int | None = None
     workers: int = 0
+    batch_timeout: float | None = None  # seconds that the workers may take for a batch
     precision: str = "fp32"  # bf16 or fp16: autocast on a GPU, for weights kept in float32
 
 
@@ -55,6 +56,7 @@ def make_decoding(job: Job, *, workers: int) -> Decoding:
         beams=job.training.get("generation_num_beams"),
         max_length=job.training.get("generation_max_length"),
         workers=workers,
+        batch_timeout=job.faults.batch_timeout if workers else None,
         precision=choose_precision(job),
     )
 
@@ -106,7 +108,7 @@ def transcribe(
         multiprocessing_context=shielded(decoding.workers),
         generator=torch.Generator(),
     )
-    for batch in loader:
+    for batch in patiently(loader, decoding.batch_timeout):
         started = time.perf_counter()
         heard = [item for item in batch if item["waveform"] is not None]
         with evaluating(decoding.batch_size):

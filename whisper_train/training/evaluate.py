@@ -6,8 +6,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from whisper_train.audio import SAMPLE_RATE
-from whisper_train.data.dataset import IGNORED, Collator, shielded
+from whisper_train.data.dataset import IGNORED, Collator
 from whisper_train.data.order import Draw
+from whisper_train.data.workers import patiently, shielded
 from whisper_train.evaluation.passages import Clips, choose_clips
 from whisper_train.evaluation.score import count_pairs
 from whisper_train.evaluation.transcribe import Decoding, transcribe
@@ -61,7 +62,7 @@ def measure(trainer: Any, job: Job, decoding: Decoding) -> dict[str, float]:
         generator=torch.Generator(),  # torch's own belongs to training
     )
     with evaluating(decoding.batch_size):
-        loss = label_loss(trainer, model, loader)
+        loss = label_loss(trainer, model, patiently(loader, decoding.batch_timeout))
     return {**metrics, "loss": loss}
 
 

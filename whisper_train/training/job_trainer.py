@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer
 
-from whisper_train.data.dataset import shielded
 from whisper_train.data.order import ClipOrder
+from whisper_train.data.workers import Patience, shielded
 from whisper_train.model import QUANTIZATION_FILE
 from whisper_train.paths import write_json
 from whisper_train.training.callbacks import StopCallback
@@ -20,7 +20,6 @@ from whisper_train.training.checkpoints import INCOMPLETE, finish_checkpoint, re
 from whisper_train.training.disk_room import DiskRoom
 from whisper_train.training.evaluate import EvaluationLeft
 from whisper_train.training.loss_watch import check_explosion, check_finite
-from whisper_train.training.lost_workers import Patience
 from whisper_train.training.meter import Meter
 
 

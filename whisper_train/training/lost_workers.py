@@ -1,38 +1,11 @@
-"""Processes that read the data and have died, or hang: known by what torch says, waited for so long, and ended."""
+"""What is said of processes that read the data and have died, or hang."""
 
-import multiprocessing
 import signal
-import threading
 from contextlib import suppress
 from typing import Any
 
 WORDS = ("DataLoader worker",)  # torch has no type of its own for it
 ATTEMPTS = 100
-
-
-class Patience:
-    """Within the block a batch is waited for; when it takes longer than `seconds`, all loading processes are killed.
-
-    DataLoader's own timeout is not enough: a batch is handed over by its worker, which is asked without any limit.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.is_over = False
-        self.timer: threading.Timer | None = None
-
-    def __enter__(self) -> None:
-        self.timer = threading.Timer(self.seconds, self.end)
-        self.timer.daemon = True
-        self.timer.start()
-
-    def __exit__(self, *error: Any) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-
-    def end(self) -> None:
-        self.is_over = True
-        kill_workers()
 
 
 def hush() -> None:
@@ -44,12 +17,6 @@ def hush() -> None:
         with suppress(RuntimeError):  # of another worker, just now
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             return
-
-
-def kill_workers() -> None:
-    """Ends all loading processes of this one, those too that a signal cannot reach: Python would wait for them."""
-    for child in multiprocessing.active_children():
-        child.kill()
 
 
 def is_broken(error: BaseException) -> bool:
