@@ -14,4 +14,6 @@ class Faults(Strict):
     bad_loss: Literal["stop", "rollback"] = Field(
         "stop", description="a loss that is no number or explodes: leave, or go back with half the learning rate"
     )
-    batch_timeout: int = Field(600, gt=0, description="seconds that training waits for a batch from its data workers")
+    batch_timeout: int = Field(
+        600, gt=0, description="seconds that training and evaluation wait for a batch of their data workers"
+    )
