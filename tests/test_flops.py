@@ -10,7 +10,7 @@ from tests.whisper import make_batch, make_whisper
 from whisper_train.data.dataset import Counts
 from whisper_train.model_parts import freeze_parts
 from whisper_train.training.flops import StepFlops, count_passes, matmul_rate
-from whisper_train.training.window import see_positions
+from whisper_train.training.window import EncoderWindow, see_positions
 
 # Attention by matrix products: torch's counter does not know the processor's fused kernel.
 SIZES: dict[str, Any] = {"d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "attn_implementation": "eager"}
@@ -24,7 +24,8 @@ def counted(model: Any, windows: int, width: int, positions: int) -> int:
 
 
 def expected(model: Any, windows: int, width: int, positions: int) -> float:
-    flops = StepFlops(model.config, positions, count_passes(model), labels_only=False)
+    window = EncoderWindow(most=positions, hop_length=160)
+    flops = StepFlops(model.config, window, count_passes(model), labels_only=False)
     batch = Counts(windows, clips=1, audio_seconds=1.0, tokens=1, width=width, labels=1)
     return flops(batch)
 
@@ -56,7 +57,10 @@ def test_adapters_save_the_products_for_the_weights() -> None:
 def test_only_what_has_a_label_is_projected_where_the_loss_does_it() -> None:
     model = make_whisper()
     batch = Counts(windows=2, clips=2, audio_seconds=1.0, tokens=20, width=40, labels=10)
-    all_of_it, labelled = (StepFlops(model.config, 50, (3.0, 3.0), labels_only=only)(batch) for only in (False, True))
+    window = EncoderWindow(most=50, hop_length=160)
+    all_of_it, labelled = (
+        StepFlops(model.config, window, (3.0, 3.0), labels_only=only)(batch) for only in (False, True)
+    )
     assert all_of_it - labelled == 3 * 2 * (80 - 10) * model.config.d_model * model.config.vocab_size
 
 

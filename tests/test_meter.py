@@ -17,7 +17,7 @@ def alone(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def make_meter(earlier: Work | None = None) -> Meter:
-    meter = Meter(earlier or Work(), window_seconds=30.0, flops=lambda batch: 1e9 * batch.windows)
+    meter = Meter(earlier or Work(), window_seconds=lambda batch: 30.0, flops=lambda batch: 1e9 * batch.windows)
     meter.start(rate=1e12)
     return meter
 

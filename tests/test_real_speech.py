@@ -25,7 +25,11 @@ def test_spoken_digits_are_learned_to_5_percent_on_the_takes_left_out(speech: Pa
             "max_label_tokens": 16,
             "init_std": 0.09,
         },
-        data={"train": [{"manifest": manifest, "split": "train"}], "eval": [{"manifest": manifest, "split": "test"}]},
+        data={
+            "train": [{"manifest": manifest, "split": "train"}],
+            "eval": [{"manifest": manifest, "split": "test"}],
+            "window_seconds": 2,  # at most: the digits take half a second
+        },
         model={"dropout": 0.1},
         training={
             "global_batch_size": 16,

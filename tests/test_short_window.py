@@ -79,7 +79,7 @@ def test_the_model_itself_stays_whole(tmp_path: Path) -> None:
     see_positions(model, SHORT)
     with pytest.raises(ValueError, match="length 40"):
         model(**make_batch())
-    with whole_window(model, SHORT):
+    with whole_window(model):
         assert torch.equal(model(**make_batch()).logits, plain(**make_batch()).logits)
         features = make_batch()["input_features"]
         assert torch.equal(
@@ -99,7 +99,7 @@ def test_adapters_see_the_short_window_too() -> None:
     model = get_peft_model(make_whisper(500), LoraConfig(target_modules=["q_proj"]))
     see_positions(model, SHORT)
     assert model(**make_batch(frames=2 * SHORT)).logits.shape == (3, 8, 500)
-    with whole_window(model, SHORT):
+    with whole_window(model):
         assert model(**make_batch()).logits.shape == (3, 8, 500)
 
 

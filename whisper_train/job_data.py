@@ -154,7 +154,10 @@ class Data(Strict):
     replay: Replay | None = None
     eval: dict[Name, list[Source]] = Field(min_length=1, description="sets by name; the first one picks the best model")
     window_seconds: float | None = Field(
-        None, gt=0, le=MAX_WINDOW_SECONDS, description="that the encoder sees in training; null: its own window"
+        None,
+        gt=0,
+        le=MAX_WINDOW_SECONDS,
+        description="that the encoder sees at most in training, fitted to each batch; null: its own window",
     )
     max_seconds: float = Field(MAX_WINDOW_SECONDS, gt=0, le=MAX_WINDOW_SECONDS)
     max_dropped_fraction: Fraction = Field(0.05, description="more clips dropped by the audit than this stops the run")

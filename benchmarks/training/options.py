@@ -93,7 +93,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--model-size", default="tiny", help=f"random weights in the shape of {', '.join(SIZES)}")
     add(
         "--ways",
-        default="stock,single,joined",
+        default="stock,joined,short",
         help=f"of {', '.join(WAYS)}; stock is what the others are compared with",
     )
     add("--rounds", type=int, default=6, help="each trains one slice of each way")

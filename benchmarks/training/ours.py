@@ -97,7 +97,7 @@ def build(spec: Spec, folder: Path) -> Running:
     return Running(
         trainer,
         Shown(trainer.order, trainer.train_dataset.index.column("seconds")),
-        lambda: whole_window(trainer.model, trainer.window_positions),
+        lambda: whole_window(trainer.model),
     )
 
 

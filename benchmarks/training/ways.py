@@ -20,5 +20,5 @@ WAYS: dict[str, Way] = {
     "stock": Way(label="stock recipe", color="#999999"),
     "single": Way(label="ours, one clip a window", color="#E69F00"),
     "joined": Way(label="ours, joined windows", color="#0072B2", data=JOINED),
-    "short": Way(label="ours, short windows", color="#009E73", data={"window_seconds": 12.0}),
+    "short": Way(label="ours, short windows", color="#009E73", data={"window_seconds": 30.0}),
 }

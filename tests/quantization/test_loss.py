@@ -68,7 +68,7 @@ def test_a_deferred_projection_waits_for_the_switch_and_evaluates_rounded() -> N
 
 
 def make_teacher(words: int, weight: float, temperature: float = 2.0) -> Teacher:
-    return Teacher(make_whisper(words), Distillation(weight=weight, temperature=temperature), None)
+    return Teacher(make_whisper(words), Distillation(weight=weight, temperature=temperature))
 
 
 @pytest.mark.parametrize("words", [500, WHISPER_WORDS])
@@ -118,8 +118,9 @@ def test_windows_without_any_label_leave_gradients_of_zero() -> None:
 
 def test_a_teacher_hears_in_half_precision_and_through_a_short_window() -> None:
     model = make_whisper(500).to(torch.bfloat16)
-    teacher = Teacher(model, Distillation(weight=1.0), 25)
-    teacher.hear(make_batch(frames=50))
-    assert teacher.hidden is not None
-    assert teacher.hidden.dtype == torch.bfloat16
-    assert teacher.hidden.shape == (24, 32)
+    teacher = Teacher(model, Distillation(weight=1.0))
+    for frames in (50, 20, 100):
+        teacher.hear(make_batch(frames=frames))
+        assert teacher.hidden is not None
+        assert teacher.hidden.dtype == torch.bfloat16
+        assert teacher.hidden.shape == (24, 32)

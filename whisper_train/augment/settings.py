@@ -21,6 +21,12 @@ def training_settings(data: Data) -> list[Augment | None]:
     return [data.augment if source.augment is None else source.augment for source in data.training_sources]
 
 
+def longest_stretch(data: Data) -> float:
+    """By how much the effects may make a training clip longer."""
+    speeds = [one.speed.factor[0] for one in training_settings(data) if one and one.speed]
+    return 1 / min([1.0, *speeds])
+
+
 def dump_settings(settings: Sequence[Augment | None]) -> list[dict[str, Any] | None] | None:
     """As JSON holds them, only what is done; None where nothing is done to any source."""
     if not any(map(has_effect, settings)):

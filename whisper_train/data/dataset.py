@@ -49,7 +49,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return len(self.index)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """`waveform`, `tokens`, `unlearned` (so many first predictions), `clips`, `audio_seconds`; `dropped`."""
+        """`waveform`, `tokens`, `unlearned` (so many first predictions) and what is counted; `dropped`."""
         heard: list[tuple[int, dict[str, Any], Waveform]] = []
         dropped = []
         for position in draw.positions:
@@ -81,8 +81,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             prompt="" if draw.prompt == NO_CLIP else self.index[draw.prompt]["text"],
         )
         audio_seconds = sum(end - start for start, end in joined.spans)
-        facts = {"unlearned": unlearned, "clips": len(heard), "audio_seconds": audio_seconds}
-        return {"waveform": joined.waveform, "tokens": tokens, **facts}
+        counted = {"clips": len(heard), "audio_seconds": audio_seconds, "window_seconds": draw.window_seconds}
+        return {"waveform": joined.waveform, "tokens": tokens, "unlearned": unlearned, **counted}
 
     def augmented(self, draw: Draw, heard: Sequence[tuple[int, dict[str, Any], Waveform]]) -> list[Waveform]:
         """The waveforms with their effects; what makes them longer leaves room for all of them in the window."""
@@ -90,7 +90,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if self.augmenter is None:
             return waveforms
         pauses = self.pause_seconds[0] * (len(heard) - 1)
-        spare = self.window_seconds - pauses - sum(map(len, waveforms)) / SAMPLE_RATE
+        spare = (draw.window_seconds or self.window_seconds) - pauses - sum(map(len, waveforms)) / SAMPLE_RATE
         for place, (position, row, waveform) in enumerate(heard):
             seconds = len(waveform) / SAMPLE_RATE
             waveforms[place] = self.augmenter(
@@ -136,6 +136,7 @@ class Counts(NamedTuple):
     tokens: int  # of all windows, padding apart
     width: int  # tokens of a window with its padding
     labels: int  # tokens that are learned
+    window_seconds: float = 0.0  # that the longest of the windows needs, or of the global batch where that is known
 
 
 class Collator:
@@ -173,6 +174,7 @@ class Collator:
             tokens=sum(lengths),
             width=width,
             labels=int((labels != IGNORED).sum()),
+            window_seconds=max(max(samples) / SAMPLE_RATE, *(window.get("window_seconds", 0.0) for window in windows)),
         )
         batch = {
             "waveforms": waveforms,

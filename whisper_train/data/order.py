@@ -15,6 +15,7 @@ from whisper_train.job_data import Windows
 CLIPS_PER_STRETCH = 1_000  # Parquet: row groups are shuffled, then windows within stretches of at least so many clips
 TAIL_SHARE = 0.8  # of the windows that begin after a pause: those that begin in the end of the clip before it
 CUT_SHARE = 0.8  # of the windows with time stamps: those that end within the clip that follows, where one does
+UNSURE_SECONDS = 0.01  # of an index, which rounds them
 DRAWS = 1  # sets what is drawn for a window apart from the order
 
 
@@ -28,6 +29,7 @@ class Draw(NamedTuple):
     prompt: int = NO_CLIP  # the clip before, whose text is given as a prompt
     cut: int = NO_CLIP  # the clip behind, heard up to the window's end
     tail: int = NO_CLIP  # the clip before, whose end is heard where the window begins after a pause
+    window_seconds: float = 0.0  # that the longest clip of its global batch needs; 0: not fitted to it
 
 
 FILLER = Draw(())
@@ -38,7 +40,8 @@ class ClipOrder(Sampler[Draw]):
 
     A source's weight says how many times the epoch shows each of its clips; of a fraction, others each epoch. With
     `windows` clips are joined, and windows are what weights and `global_batch` count. The last global batch is filled
-    up with FILLER, so that no clip is dropped or shown twice for the batch's sake.
+    up with FILLER, so that no clip is dropped or shown twice for the batch's sake. With `stretch`, by how much a clip
+    may become longer, a global batch has clips of about one length, and its draws say how long the longest may be.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class ClipOrder(Sampler[Draw]):
         windows: Windows | None = None,
         window_seconds: float = 30.0,
         max_tokens: int = 448,
+        stretch: float | None = None,
     ) -> None:
         blocks = block_numbers(index)
+        assert stretch is None or windows is None, "joined clips fill their window"
         self.settings = windows
         self.grouping = (
             group_clips(index, blocks, windows, window_seconds, max_tokens, seed)
@@ -61,6 +66,7 @@ class ClipOrder(Sampler[Draw]):
         )
         self.sources = index.column("source")[self.grouping.first]
         self.blocks = None if blocks is None else blocks[self.grouping.first]
+        self.needed = None if stretch is None else seconds_needed(index, stretch, window_seconds)
         self.weights = weights
         self.global_batch = global_batch
         self.seed = seed
@@ -94,11 +100,17 @@ class ClipOrder(Sampler[Draw]):
         chance = np.random.default_rng([self.seed, self.epoch])
         windows, repeats = self.chosen(chance)
         order = self.shuffled(windows, chance)
+        longest = np.zeros(len(order))
+        if self.needed is not None:
+            needed = self.needed[windows]
+            order = order[alike(needed[order], self.global_batch, chance)]
+            longest = longest_of_batches(needed[order], self.global_batch)
         chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 4))
         yield from itertools.repeat(FILLER, self.shown)
         rest = slice(self.shown, None)
-        for window, repeat, drawn in zip(windows[order[rest]], repeats[order[rest]], chances[rest], strict=True):
-            yield self.draw(int(window), int(repeat), drawn)
+        shown = zip(windows[order[rest]], repeats[order[rest]], chances[rest], longest[rest], strict=True)
+        for window, repeat, drawn, seconds in shown:
+            yield self.draw(int(window), int(repeat), drawn)._replace(window_seconds=float(seconds))
         yield from itertools.repeat(FILLER, len(self) - max(len(order), self.shown))
 
     def draw(self, window: int, repeat: int, drawn: np.ndarray) -> Draw:
@@ -142,6 +154,32 @@ class ClipOrder(Sampler[Draw]):
         for start, stop in zip(edges, [*edges[1:], len(order)], strict=True):
             order[start:stop] = chance.permutation(order[start:stop])
         return order
+
+
+def seconds_needed(index: Index, stretch: float, most: float) -> np.ndarray:
+    """Of a window for each clip (clips,), when it may become `stretch` times as long; `most` where it is not known."""
+    seconds = index.column("seconds").astype(np.float64) * stretch + UNSURE_SECONDS
+    return np.minimum(np.nan_to_num(seconds, nan=most), most)
+
+
+def alike(lengths: np.ndarray, batch: int, chance: np.random.Generator) -> np.ndarray:
+    """An order of `lengths` (windows,) in which those of a batch are much alike, and batches come in any order.
+
+    Sorted are stretches of CLIPS_PER_STRETCH; what does not fill a batch stays at the end.
+    """
+    order = np.arange(len(lengths))
+    whole = len(lengths) // batch * batch
+    size = max(1, CLIPS_PER_STRETCH // batch) * batch
+    for start in range(0, whole, size):
+        stretch = start + np.argsort(lengths[start : min(start + size, whole)], kind="stable")
+        order[start : start + len(stretch)] = chance.permutation(stretch.reshape(-1, batch)).ravel()
+    return order
+
+
+def longest_of_batches(lengths: np.ndarray, batch: int) -> np.ndarray:
+    """For each of `lengths` (windows,) the longest one in its batch of so many."""
+    starts = np.arange(0, len(lengths), batch)
+    return np.repeat(np.maximum.reduceat(lengths, starts), batch)[: len(lengths)]
 
 
 def block_numbers(index: Index) -> np.ndarray | None:

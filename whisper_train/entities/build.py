@@ -84,7 +84,7 @@ def build_trainer(
     throughput = plan.folder.read().get("throughput") if plan.checkpoint else None
     embedded = model.get_input_embeddings().weight.numel()
     flops = StepFlops(sum(parameter.numel() for parameter in model.parameters()) - embedded)
-    meter = Meter(Work(**throughput["totals"]) if throughput else Work(), 0.0, flops)
+    meter = Meter(Work(**throughput["totals"]) if throughput else Work(), lambda batch: 0.0, flops)
     stop, watch = StopCallback(request), StepWatch()
     trainer = EntityTrainer(
         model=model,

@@ -62,6 +62,7 @@ def window_of(job: Job, dimensions: Dimensions) -> float:
 
 def audited(job: Job, path: Path, cache: Path, dimensions: Dimensions, global_batch: int) -> Amount:
     """The amount from the index of an audit: real lengths, and windows as training will join them."""
+    from whisper_train.augment.settings import longest_stretch
     from whisper_train.data.index import Index
     from whisper_train.data.order import ClipOrder
     from whisper_train.data.weights import epoch_weights
@@ -79,13 +80,14 @@ def audited(job: Job, path: Path, cache: Path, dimensions: Dimensions, global_ba
     starts, clips = order.grouping.starts[:-1], order.grouping.clips
     seconds = np.add.reduceat(np.nan_to_num(index.column("seconds").astype(float)[clips]), starts)
     joined = job.data.windows
+    longest_clip = float(seconds.max()) * longest_stretch(job.data)
     longest = dimensions.tokens if joined and joined.prompts else longest_label(index.column("tokens")[clips], starts)
     return Amount(
         clips=len(index),
         windows=order.windows,
         hours=float(seconds.mean()) * order.windows / 3600,
         steps=job.training.get("max_steps") or steps_of(job, order.windows, global_batch),
-        seconds=window_of(job, dimensions) if joined else min(float(seconds.max()), window_of(job, dimensions)),
+        seconds=window_of(job, dimensions) if joined else min(longest_clip, window_of(job, dimensions)),
         tokens=max(2, min(longest, dimensions.tokens) - 1),
         why="the audit in the run folder",
     )

@@ -16,7 +16,7 @@ from whisper_train.training.distillation import Teacher
 from whisper_train.training.loss import make_loss
 from whisper_train.training.meter import Meter, Work
 from whisper_train.training.trainer import WhisperTrainer
-from whisper_train.training.window import count_positions, see_positions
+from whisper_train.training.window import make_window
 
 
 class Noise(Dataset[dict[str, Any]]):
@@ -70,13 +70,10 @@ def stand_in_trainer(
     """
     nothing: Any = None
     order: Any = range(len(windows))
-    positions = None
-    if job.data.window_seconds:
-        positions = count_positions(job.data.window_seconds, extractor.hop_length)
-        see_positions(model, positions)
+    seconds = job.data.window_seconds or extractor.n_samples / SAMPLE_RATE
     taught = None
     if job.quantization and job.quantization.distillation and teacher is not None:
-        taught = Teacher(teacher, job.quantization.distillation, positions)
+        taught = Teacher(teacher, job.quantization.distillation)
     return kind(
         model=model,
         args=args,
@@ -93,8 +90,8 @@ def stand_in_trainer(
         max_dropped_fraction=0.0,
         layer_decay=job.model.layer_decay,
         loss=make_loss(model, args.label_smoothing_factor, dtype, taught),
-        meter=Meter(Work(), 0.0, lambda batch: 0.0),
+        meter=Meter(Work(), lambda batch: 0.0, lambda batch: 0.0),
         choices=model.config.vocab_size,
-        window_positions=positions,
+        window=make_window(job, model, seconds, extractor.hop_length),
         teacher=taught,
     )

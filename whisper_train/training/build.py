@@ -9,7 +9,7 @@ from transformers import TrainerCallback, set_seed
 
 from whisper_train.audio import SAMPLE_RATE
 from whisper_train.augment.augmenter import augmenter_for
-from whisper_train.augment.settings import training_settings
+from whisper_train.augment.settings import longest_stretch, training_settings
 from whisper_train.data.dataset import ClipDataset, Collator
 from whisper_train.data.index import Index
 from whisper_train.data.order import ClipOrder
@@ -50,7 +50,7 @@ from whisper_train.training.meter import Meter, Work
 from whisper_train.training.quantized import QuantizationCallback, Quantizing, make_teacher, quantize
 from whisper_train.training.signals import StopRequest
 from whisper_train.training.trainer import WhisperTrainer
-from whisper_train.training.window import count_positions, count_samples, see_positions
+from whisper_train.training.window import EncoderWindow, is_fitted, make_window
 
 
 def build_trainer(
@@ -79,17 +79,16 @@ def build_trainer(
         windows=job.data.windows,
         window_seconds=window_seconds,
         max_tokens=labels.max_tokens,
+        stretch=longest_stretch(job.data) if is_fitted(job) else None,
     )
 
     # 3. trainer
     args = make_arguments(job, plan.layout, plan.folder.path, plan.deepspeed)
-    positions = count_positions(window_seconds, processor.feature_extractor.hop_length)
-    if job.data.window_seconds:
-        see_positions(model, positions)
-    dtype, seen = compute_dtype(args), positions if job.data.window_seconds else None
-    teacher = make_teacher(job, plan.base, dtype, args.device, seen)
+    window = make_window(job, model, window_seconds, processor.feature_extractor.hop_length)
+    dtype = compute_dtype(args)
+    teacher = make_teacher(job, plan.base, dtype, args.device)
     loss = make_loss(model, args.label_smoothing_factor, dtype, teacher)
-    meter = make_meter(plan, model, positions, processor.feature_extractor.hop_length)
+    meter = make_meter(plan, model, window)
     stop, watch = StopCallback(request), StepWatch()
     decoding = make_decoding(job, workers=args.dataloader_num_workers)
     trainer = WhisperTrainer(
@@ -108,7 +107,7 @@ def build_trainer(
         loss=loss,
         meter=meter,
         choices=model.config.vocab_size,
-        window_positions=seen,
+        window=window,
         teacher=teacher,
         quantization=quantizing.facts if quantizing else None,
         stop=stop,
@@ -174,12 +173,12 @@ def checkpoint_facts(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def make_meter(plan: RunPlan, model: Any, positions: int, hop_length: int) -> Meter:
-    """Measures windows of `positions`; goes on from what earlier sessions of a resumed run have trained on."""
+def make_meter(plan: RunPlan, model: Any, window: EncoderWindow) -> Meter:
+    """Goes on from what earlier sessions of a resumed run have trained on."""
     throughput = plan.folder.read().get("throughput") if plan.checkpoint else None
     earlier = Work(**throughput["totals"]) if throughput else Work()
-    flops = StepFlops(model.config, positions, count_passes(model), labels_only=is_deferred(model))
-    return Meter(earlier, count_samples(positions, hop_length) / SAMPLE_RATE, flops)
+    flops = StepFlops(model.config, window, count_passes(model), labels_only=is_deferred(model))
+    return Meter(earlier, lambda batch: window.samples(batch.window_seconds) / SAMPLE_RATE, flops)
 
 
 def other_callbacks(

@@ -7,7 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from whisper_train.job_quantization import Distillation
-from whisper_train.training.window import see_positions
+from whisper_train.training.window import FRAMES_PER_POSITION, see_positions
 
 POSITIONS_AT_ONCE = 512  # whose logits are held at a time: 106 MB in float32 for Whisper's 51,866 words
 
@@ -22,16 +22,15 @@ class Teacher:
     states. Logits of both are made for POSITIONS_AT_ONCE, and again in the backward pass.
     """
 
-    def __init__(self, model: Any, settings: Distillation, window_positions: int | None) -> None:
+    def __init__(self, model: Any, settings: Distillation) -> None:
         self.model = model.eval().requires_grad_(False)
         self.weight, self.temperature = settings.weight, settings.temperature
         self.hidden: torch.Tensor | None = None  # (windows · tokens, width), of the batch that was heard last
-        if window_positions is not None:
-            see_positions(self.model, window_positions)
 
     @torch.no_grad()
     def hear(self, inputs: dict[str, Any]) -> None:
         """Takes in a batch as the model in training will, without what SpecAugment hides from that."""
+        see_positions(self.model, inputs["input_features"].shape[-1] // FRAMES_PER_POSITION)
         heard = self.model.model(
             input_features=inputs["input_features"].to(self.model.dtype),
             decoder_input_ids=inputs["decoder_input_ids"],

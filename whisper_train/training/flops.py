@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from whisper_train.data.dataset import Counts
+from whisper_train.training.window import EncoderWindow
 
 MULTIPLY_ADD = 2  # operations
 MEASURED_SECONDS = 0.2
@@ -41,14 +42,15 @@ class StepFlops:
     """The operations of training on a batch: what counts in a model, its padding included."""
 
     config: Any
-    positions: int  # of the encoder
+    window: EncoderWindow
     passes: tuple[float, float]  # of encoder and decoder
     labels_only: bool  # projected: else every position of the decoder
 
     def __call__(self, batch: Counts) -> float:
         projected = batch.labels if self.labels_only else batch.windows * batch.width
-        encoder = batch.windows * encoder_flops(self.config, self.positions)
-        decoder = batch.windows * decoder_flops(self.config, self.positions, batch.width)
+        positions = self.window.positions(batch.window_seconds)
+        encoder = batch.windows * encoder_flops(self.config, positions)
+        decoder = batch.windows * decoder_flops(self.config, positions, batch.width)
         decoder += projection_flops(self.config, projected)
         return self.passes[0] * encoder + self.passes[1] * decoder
 

@@ -50,10 +50,12 @@ class Work:
 class Meter:
     """Sums the work of this rank; `settle` adds that of all ranks to `total`, which goes on from `earlier` sessions.
 
-    `flops` says what training on a batch computes; each of its windows is `window_seconds` long for the encoder.
+    `flops` says what training on a batch computes, `window_seconds` how long each of its windows is for the encoder.
     """
 
-    def __init__(self, earlier: Work, window_seconds: float, flops: Callable[[Counts], float]) -> None:
+    def __init__(
+        self, earlier: Work, window_seconds: Callable[[Counts], float], flops: Callable[[Counts], float]
+    ) -> None:
         self.total = earlier
         self.window_seconds = window_seconds
         self.flops = flops
@@ -71,7 +73,7 @@ class Meter:
         self.unsettled += Work(
             clips=batch.clips,
             audio_seconds=batch.audio_seconds,
-            window_seconds=batch.windows * self.window_seconds,
+            window_seconds=batch.windows * self.window_seconds(batch),
             label_tokens=batch.tokens,
             label_positions=batch.windows * batch.width,
             flops=self.flops(batch),

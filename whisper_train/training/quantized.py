@@ -37,12 +37,12 @@ def quantize(model: Any, job: Job, *, on: bool = False) -> Quantizing | None:
     )
 
 
-def make_teacher(job: Job, base: str, dtype: torch.dtype, device: Any, window_positions: int | None) -> Teacher | None:
-    """The unquantized base, where `job` distils from it; `window_positions` are what the encoder sees in training."""
+def make_teacher(job: Job, base: str, dtype: torch.dtype, device: Any) -> Teacher | None:
+    """The unquantized base, where `job` distils from it."""
     if job.quantization is None or job.quantization.distillation is None:
         return None
     model = load_model(base, revision=job.base_revision).to(device=device, dtype=dtype)
-    return Teacher(model, job.quantization.distillation, window_positions)
+    return Teacher(model, job.quantization.distillation)
 
 
 def first_step(start: float, steps: int) -> int:

@@ -13,7 +13,7 @@ from whisper_train.training.distillation import Teacher
 from whisper_train.training.job_trainer import JobTrainer
 from whisper_train.training.layer_rates import split_by_layer
 from whisper_train.training.loss import Loss
-from whisper_train.training.window import count_samples, whole_window
+from whisper_train.training.window import FRAMES_PER_POSITION, EncoderWindow, see_positions, whole_window
 
 LEAST_DROPPED = 20  # clips; fewer say nothing about a share
 
@@ -28,7 +28,7 @@ class WhisperTrainer(JobTrainer):
         max_dropped_fraction: float,
         layer_decay: float | None,
         loss: Loss,
-        window_positions: int | None,
+        window: EncoderWindow,
         teacher: Teacher | None = None,
         **options: Any,
     ) -> None:
@@ -37,21 +37,21 @@ class WhisperTrainer(JobTrainer):
         self.max_dropped_fraction = max_dropped_fraction
         self.layer_decay = layer_decay
         self.dropped = 0  # clips of this session and rank
-        self.window_positions = window_positions  # that the encoder sees in training; None: all
+        self.window = window
         self.teacher = teacher
         self.log_mel = LogMel(self.processor.feature_extractor, self.args.device)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Waveforms to log-mel features on the training device, from float32 audio whatever the precision."""
         inputs = dict(inputs)
-        del inputs["counts"]
+        seconds = inputs.pop("counts").window_seconds
         self.note_dropped(inputs.pop("dropped", []))
         device = self.args.device
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
         samples, waveforms = inputs.pop("samples"), inputs.pop("waveforms")
         hop_length = self.processor.feature_extractor.hop_length
-        short = self.model.training and self.window_positions
-        features = self.log_mel(waveforms, count_samples(short, hop_length) if short else None)
+        features = self.log_mel(waveforms, self.window.samples(seconds) if self.model.training else None)
+        see_positions(self.model, features.shape[-1] // FRAMES_PER_POSITION)
         prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": features})
         if self.model.training and getattr(self.model.config, "apply_spec_augment", False):
             frames = prepared["input_features"].shape[-1]
@@ -89,7 +89,7 @@ class WhisperTrainer(JobTrainer):
             )
 
     def seeing_all(self) -> AbstractContextManager[None]:
-        return whole_window(self.model, self.window_positions)
+        return whole_window(self.model)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Transformers' optimizer, with a learning rate a layer where the job asks for it."""
