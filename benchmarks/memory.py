@@ -38,7 +38,8 @@ def configuration(size: str, batch: int, *, steps: int = 1, ranks: int = 1, join
     model, optimizer = how.pop("model", {}), how.pop("optim", None)
     machine = {"deepspeed": zero, "precision": precision, "processes": ranks, **how}
     training = {"global_batch_size": ranks * batch * steps, **({"optim": optimizer} if optimizer else {})}
-    sets = {"train": [{"manifest": "train.jsonl"}], "eval": [{"manifest": "eval.jsonl"}]}
+    sets: dict[str, Any] = {"train": [{"manifest": "train.jsonl"}], "eval": [{"manifest": "eval.jsonl"}]}
+    sets["window_seconds"] = how.pop("window_seconds", None)
     values = {"name": "measured", "language": "de", "base": f"openai/whisper-{size}", "data": sets, "model": model}
     dimensions = dimensions_by_name(f"whisper-{size}")
     assert dimensions is not None, SIZES
@@ -62,6 +63,7 @@ CONFIGURATIONS: dict[str, Setup] = {
     "base, 4 clips, bf16": configuration("base", 4, precision="bf16"),
     "base, 4 clips, LoRA": configuration("base", 4, model={"lora": {"rank": 32}}),
     "base, 4 joined windows": configuration("base", 4, joined=True),
+    "base, 8 clips in short windows": configuration("base", 8, window_seconds=30),
     "small, 1 clip": configuration("small", 1),
     "small, 1 clip, ZeRO-2": configuration("small", 1, zero="zero2"),
     "small, 1 clip, ZeRO-2, bf16": configuration("small", 1, zero="zero2", precision="bf16"),

@@ -56,15 +56,60 @@ def test_a_batch_has_clips_of_one_length_and_its_draws_say_what_the_longest_need
         (needed,) = {draw.window_seconds for draw in batch}
         assert max(heard) <= needed <= max(heard) + 0.02
         spreads.append(max(heard) - min(heard))
-    assert clips < 1_000 or np.median(spreads) < 0.5, "of 19 seconds"
+    assert clips < 1_000 or np.median(spreads) < 3, "of 19 seconds"
     order.set_epoch(1)
     assert clips < BATCH or list(order) != draws
 
 
-def test_batches_do_not_come_by_their_length(tmp_path: Path) -> None:
+def test_batches_do_not_come_by_their_length_but_for_the_longest(tmp_path: Path) -> None:
+    """Whether that fits into memory is known at once."""
     draws = list(make_order(tmp_path / "index.arrow", lengths(800)))
     needed = [draw.window_seconds for draw in draws[::BATCH]]
+    assert needed[0] == max(needed)
     assert abs(np.corrcoef(needed, range(len(needed)))[0, 1]) < 0.3
+
+
+def test_no_epoch_has_the_batches_of_another(tmp_path: Path) -> None:
+    order = make_order(tmp_path / "index.arrow", lengths(400))
+    epochs = []
+    for epoch in (0, 1):
+        order.set_epoch(epoch)
+        draws = [draw.positions for draw in order]
+        epochs.append({frozenset(draws[start : start + BATCH]) for start in range(0, 400, BATCH)})
+    assert not epochs[0] & epochs[1]
+
+
+def test_what_is_shown_several_times_is_spread_over_batches(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index.arrow", [0] * 1_000 + [1] * 40, seconds=lengths(1_040))
+    order = ClipOrder(index, [1.0, 8.0], BATCH, seed=1, stretch=1.0)
+    draws = [draw.positions for draw in order if draw.positions]
+    most = [max(Counter(draws[start : start + BATCH]).values()) for start in range(0, len(draws), BATCH)]
+    assert np.mean(most) < 1.6
+    assert max(most) < 5
+
+
+@pytest.mark.parametrize("batch", [16, 64])
+def test_rows_of_parquet_still_come_near_others_of_their_row_groups(tmp_path: Path, batch: int) -> None:
+    groups = [number // 100 for number in range(5_000)]
+    columns: dict[str, list[Any]] = {"row_group": groups, "audio": ["shard.parquet"] * 5_000, "seconds": lengths(5_000)}
+    index = make_index(tmp_path / "index.arrow", [0] * 5_000, **columns)
+    draws = list(ClipOrder(index, [1.0], batch, seed=1, stretch=1.0))
+    seen = [groups[draw.positions[0]] for draw in draws if draw.positions]
+    reads, kept = 0, Counter[int]()  # as a reader that keeps 12 of them, the latest
+    for time, group in enumerate(seen):
+        if group not in kept:
+            reads += 1
+            if len(kept) == 12:
+                del kept[min(kept, key=lambda one: kept[one])]
+        kept[group] = time
+    assert reads < 2 * 50, "two for each of 50 row groups"
+
+
+def test_large_batches_are_fitted_too(tmp_path: Path) -> None:
+    seconds = [min(float(number), 29.0) for number in np.random.default_rng(0).lognormal(1.4, 0.6, 20_000)]
+    index = make_index(tmp_path / "index.arrow", [0] * len(seconds), seconds=seconds)
+    draws = list(ClipOrder(index, [1.0], 256, seed=1, stretch=1.0))
+    assert sum(draw.window_seconds for draw in draws) < 1.4 * sum(seconds)
 
 
 @pytest.mark.parametrize("step", [0, 1, 5, 13])
@@ -76,8 +121,8 @@ def test_a_resumed_epoch_goes_on_in_its_order(tmp_path: Path, step: int) -> None
 
 
 def test_a_clip_that_effects_may_lengthen_gets_room_and_one_of_unknown_length_all_of_it(tmp_path: Path) -> None:
-    draws = list(make_order(tmp_path / "index.arrow", [10.0] * 8 + [9.0] * 8, stretch=1.25))
-    assert {round(draw.window_seconds, 2) for draw in draws} == {12.51, 11.26}
+    draws = list(make_order(tmp_path / "index.arrow", [16.0] * 8 + [8.0] * 8, stretch=1.25))
+    assert {round(draw.window_seconds, 2) for draw in draws} == {20.01, 10.01}
     draws = list(make_order(tmp_path / "other.arrow", [math.nan] + [9.0] * 7, most=20.0))
     assert {draw.window_seconds for draw in draws} == {20.0}
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import REPOSITORY
 from whisper_train.data.workers import patiently, shielded
-from whisper_train.errors import RunFailed
+from whisper_train.sudden_ends import LostWorker
 
 # The child hangs where Python 3.11's does: after the fork, before anything of ours. So many times as FORKS says.
 HANGING = """
@@ -45,7 +45,7 @@ def test_a_worker_that_hangs_as_it_is_forked_is_made_again(tmp_path: Path, times
 def test_a_worker_that_never_begins_ends_the_run(tmp_path: Path) -> None:
     done = fork_hanging(tmp_path, 3)
     assert done.returncode == 1
-    assert "RunFailed: no process that reads the data began within 0.3 s, 3 times" in done.stderr
+    assert "LostWorker: no process that reads the data began within 0.3 s, 3 times" in done.stderr
 
 
 def fork_hanging(folder: Path, times: int) -> "subprocess.CompletedProcess[str]":
@@ -68,7 +68,7 @@ def test_a_worker_that_hangs_is_not_waited_for() -> None:
     loader: Any = DataLoader(Slow(), None, num_workers=1, prefetch_factor=1, multiprocessing_context=shielded(1))
     batches = patiently(loader, 1.0)
     assert [next(batches), next(batches)] == [0, 1]
-    with pytest.raises(RunFailed, match=r"no batch came .* within 1 s \(faults.batch_timeout\)"):
+    with pytest.raises(LostWorker, match=r"no batch came .* within 1 s \(faults.batch_timeout\)"):
         next(batches)
     assert multiprocessing.active_children() == []
 

@@ -12,6 +12,8 @@ from whisper_train.data.windows import NO_CLIP, group_clips, single_clips
 from whisper_train.errors import UserError
 from whisper_train.job_data import Windows
 
+BATCHES_PER_STRETCH = 50  # of files with fitted windows: clips of about one length are found among so many batches
+UNLIKE = 0.1  # by how much of its length a clip may be sorted wrongly, so that no epoch has the batches of another
 CLIPS_PER_STRETCH = 1_000  # Parquet: row groups are shuffled, then windows within stretches of at least so many clips
 TAIL_SHARE = 0.8  # of the windows that begin after a pause: those that begin in the end of the clip before it
 CUT_SHARE = 0.8  # of the windows with time stamps: those that end within the clip that follows, where one does
@@ -99,11 +101,11 @@ class ClipOrder(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         chance = np.random.default_rng([self.seed, self.epoch])
         windows, repeats = self.chosen(chance)
-        order = self.shuffled(windows, chance)
+        order, edges = self.shuffled(windows, chance)
         longest = np.zeros(len(order))
         if self.needed is not None:
             needed = self.needed[windows]
-            order = order[alike(needed[order], self.global_batch, chance)]
+            order = order[alike(needed[order], edges, self.global_batch, chance)]
             longest = longest_of_batches(needed[order], self.global_batch)
         chances = np.random.default_rng([self.seed, self.epoch, DRAWS]).random((len(order), 4))
         yield from itertools.repeat(FILLER, self.shown)
@@ -140,10 +142,14 @@ class ClipOrder(Sampler[Draw]):
             repeats += [np.repeat(np.arange(whole), len(members)), np.full(extra, whole)]
         return np.concatenate(parts), np.concatenate(repeats)
 
-    def shuffled(self, chosen: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-        """An order of `chosen`: single files any, Parquet rows near others of their row groups, a stretch at a time."""
+    def shuffled(self, chosen: np.ndarray, chance: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+        """An order of `chosen`: single files any, Parquet rows near others of their row groups, a stretch at a time.
+
+        And where the stretches begin and the last one ends, within which places may be changed.
+        """
         if self.blocks is None:
-            return chance.permutation(len(chosen))
+            edges = [*range(0, len(chosen), BATCHES_PER_STRETCH * self.global_batch), len(chosen)]
+            return chance.permutation(len(chosen)), edges
         rank = chance.permutation(int(self.blocks.max()) + 1)[self.blocks[chosen]]
         order = np.argsort(rank, kind="stable")
         clips = np.append(0, np.cumsum(np.diff(self.grouping.starts)[chosen[order]]))
@@ -151,9 +157,10 @@ class ClipOrder(Sampler[Draw]):
         for boundary in np.flatnonzero(np.diff(rank[order])) + 1:
             if clips[boundary] - clips[edges[-1]] >= CLIPS_PER_STRETCH:
                 edges.append(int(boundary))
-        for start, stop in zip(edges, [*edges[1:], len(order)], strict=True):
+        edges.append(len(order))
+        for start, stop in itertools.pairwise(edges):
             order[start:stop] = chance.permutation(order[start:stop])
-        return order
+        return order, edges
 
 
 def seconds_needed(index: Index, stretch: float, most: float) -> np.ndarray:
@@ -162,18 +169,31 @@ def seconds_needed(index: Index, stretch: float, most: float) -> np.ndarray:
     return np.minimum(np.nan_to_num(seconds, nan=most), most)
 
 
-def alike(lengths: np.ndarray, batch: int, chance: np.random.Generator) -> np.ndarray:
+def alike(lengths: np.ndarray, edges: Sequence[int], batch: int, chance: np.random.Generator) -> np.ndarray:
     """An order of `lengths` (windows,) in which those of a batch are much alike, and batches come in any order.
 
-    Sorted are stretches of CLIPS_PER_STRETCH; what does not fill a batch stays at the end.
+    Sorted are the stretches between `edges`. What fills no batch of its stretch begins the next one's first, with those
+    like it; at last it comes to the end. The batch of the longest comes first: whether it fits is known at once.
     """
-    order = np.arange(len(lengths))
-    whole = len(lengths) // batch * batch
-    size = max(1, CLIPS_PER_STRETCH // batch) * batch
-    for start in range(0, whole, size):
-        stretch = start + np.argsort(lengths[start : min(start + size, whole)], kind="stable")
-        order[start : start + len(stretch)] = chance.permutation(stretch.reshape(-1, batch)).ravel()
-    return order
+    seemingly = lengths * chance.uniform(1 - UNLIKE, 1 + UNLIKE, len(lengths))
+    batches, left = [np.empty((0, batch), np.int64)], np.empty(0, np.int64)
+    for start, stop in itertools.pairwise(edges):
+        here = start + np.argsort(seemingly[start:stop], kind="stable")
+        if missing := min(batch - len(left), len(here)) if len(left) else 0:
+            place = int(np.searchsorted(seemingly[here], np.median(seemingly[left]))) - missing // 2
+            taken = np.arange(missing) + min(max(place, 0), len(here) - missing)
+            left, here = np.append(left, here[taken]), np.delete(here, taken)
+        if len(left) == batch:
+            batches.append(left[None])
+            left = here[:0]
+        if not len(left):
+            over = np.arange(len(here) % batch)
+            over += int(chance.integers(len(here) - len(over) + 1))
+            left, here = here[over], np.delete(here, over)
+        batches.append(chance.permutation(here.reshape(-1, batch)))
+    rows = np.concatenate(batches)
+    longest = int(lengths[rows].max(axis=1).argmax()) if len(rows) else 0
+    return np.append(np.concatenate([rows[longest : longest + 1], rows[:longest], rows[longest + 1 :]]).ravel(), left)
 
 
 def longest_of_batches(lengths: np.ndarray, batch: int) -> np.ndarray:

@@ -1,20 +1,22 @@
 """The processes that read the data: started so that they begin, shielded from signals, ended when they hang."""
 
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.context
 import multiprocessing.popen_fork
 import os
-import select
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from whisper_train.children import end_with_parent
-from whisper_train.errors import RunFailed
+from whisper_train.sudden_ends import LostWorker
 
 BEGIN_SECONDS = 30.0  # within which a fork takes its first step; milliseconds are usual
 MOST_FORKS = 10
+ATTEMPTS = 100
 
 Batch = TypeVar("Batch")
 
@@ -30,9 +32,11 @@ class Begun(multiprocessing.popen_fork.Popen):
     def _launch(self, process_obj: Any) -> None:
         for _ in range(MOST_FORKS):
             heard, said = process_obj.begins = os.pipe()
-            super()._launch(process_obj)  # type: ignore[misc]  # typeshed does not know it
-            os.close(said)
-            began = bool(select.select([heard], [], [], BEGIN_SECONDS)[0])
+            try:
+                super()._launch(process_obj)  # type: ignore[misc]  # typeshed does not know it
+            finally:
+                os.close(said)
+            began = bool(multiprocessing.connection.wait([heard], BEGIN_SECONDS))
             os.close(heard)
             if began:  # or has died: that is told where its first batch is asked for
                 return
@@ -40,7 +44,7 @@ class Begun(multiprocessing.popen_fork.Popen):
             os.waitpid(self.pid, 0)
             if self.finalizer:
                 self.finalizer()
-        raise RunFailed(
+        raise LostWorker(
             f"no process that reads the data began within {BEGIN_SECONDS:g} s, {MOST_FORKS} times; the machine has no"
             " time or memory left: lower machine.dataloader_num_workers; the same command goes on"
         )
@@ -113,7 +117,7 @@ class Patience:
 
 
 def patiently(batches: Iterable[Batch], seconds: float | None) -> Iterator[Batch]:
-    """The same batches; raises RunFailed when one takes longer than `seconds` (None: they are waited for)."""
+    """The same batches; raises LostWorker when one takes longer than `seconds` (None: they are waited for)."""
     if seconds is None:
         yield from batches
         return
@@ -127,11 +131,23 @@ def patiently(batches: Iterable[Batch], seconds: float | None) -> Iterator[Batch
         except Exception as error:
             if not patience.is_over:
                 raise
-            raise RunFailed(
+            hush()
+            raise LostWorker(
                 f"no batch came from the processes that read the data within {seconds:g} s (faults.batch_timeout):"
                 " their disk or network hangs; the same command goes on when it is back"
             ) from error
         yield batch
+
+
+def hush() -> None:
+    """From here on torch says nothing of dead workers: it raises for each, wherever Python happens to be then.
+
+    Later workers of this process that die are noticed when a batch is asked for.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(RuntimeError):  # of another worker, just now
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return
 
 
 def kill_workers() -> None:

@@ -79,15 +79,15 @@ def audited(job: Job, path: Path, cache: Path, dimensions: Dimensions, global_ba
     )
     starts, clips = order.grouping.starts[:-1], order.grouping.clips
     seconds = np.add.reduceat(np.nan_to_num(index.column("seconds").astype(float)[clips]), starts)
-    joined = job.data.windows
-    longest_clip = float(seconds.max()) * longest_stretch(job.data)
+    joined, window = job.data.windows, window_of(job, dimensions)
+    full = bool(joined) or bool(np.isnan(index.column("seconds")).any())  # a clip of unknown length may be as long
     longest = dimensions.tokens if joined and joined.prompts else longest_label(index.column("tokens")[clips], starts)
     return Amount(
         clips=len(index),
         windows=order.windows,
         hours=float(seconds.mean()) * order.windows / 3600,
         steps=job.training.get("max_steps") or steps_of(job, order.windows, global_batch),
-        seconds=window_of(job, dimensions) if joined else min(longest_clip, window_of(job, dimensions)),
+        seconds=window if full else min(float(seconds.max()) * longest_stretch(job.data), window),
         tokens=max(2, min(longest, dimensions.tokens) - 1),
         why="the audit in the run folder",
     )

@@ -12,12 +12,12 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import TrainerCallback
 
-from whisper_train.data.workers import kill_workers
+from whisper_train.data.workers import hush, kill_workers
 from whisper_train.out_of_memory import OutOfMemory, describe, is_out_of_memory
 from whisper_train.resident import free_memory
 from whisper_train.sudden_ends import LostWorker
 from whisper_train.training.checkpoints import is_complete
-from whisper_train.training.lost_workers import describe_lost, hush
+from whisper_train.training.lost_workers import describe_lost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

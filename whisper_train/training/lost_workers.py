@@ -1,22 +1,8 @@
 """What is said of processes that read the data and have died, or hang."""
 
-import signal
-from contextlib import suppress
 from typing import Any
 
 WORDS = ("DataLoader worker",)  # torch has no type of its own for it
-ATTEMPTS = 100
-
-
-def hush() -> None:
-    """From here on torch says nothing of dead workers: it raises for each, wherever Python happens to be then.
-
-    Later workers of this process that die are noticed when a batch is asked for.
-    """
-    for _ in range(ATTEMPTS):
-        with suppress(RuntimeError):  # of another worker, just now
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            return
 
 
 def is_broken(error: BaseException) -> bool:

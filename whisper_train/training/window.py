@@ -11,6 +11,7 @@ from whisper_train.audio import SAMPLE_RATE
 from whisper_train.job import Job
 
 FRAMES_PER_POSITION = 2  # the stride of Whisper's convolutions
+COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")  # any of them asks for it
 STEP = 25  # positions, half a second of Whisper's: windows are fitted in such steps, so that a device meets few shapes
 
 
@@ -25,7 +26,8 @@ def count_samples(positions: int, hop_length: int) -> int:
 
 def is_fitted(job: Job) -> bool:
     """Whether windows are fitted to their batch: not where clips are joined, nor where each shape is compiled."""
-    return bool(job.data.window_seconds and job.data.windows is None and not job.training.get("torch_compile"))
+    compiled = any(job.training.get(key) for key in COMPILES)
+    return bool(job.data.window_seconds and job.data.windows is None and not compiled)
 
 
 def make_window(job: Job, model: Any, seconds: float, hop_length: int) -> "EncoderWindow":
