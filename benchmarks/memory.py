@@ -33,13 +33,13 @@ CLIP_SECONDS, CLIP_TOKENS = 5.0, 40
 
 def configuration(size: str, batch: int, *, steps: int = 1, ranks: int = 1, joined: bool = False, **how: Any) -> Setup:
     """A training of whisper-`size` on `ranks` with `batch` windows at a time and `steps` of these in a global batch."""
-    zero = how.pop("zero", None)
+    zero, window_seconds = how.pop("zero", None), how.pop("window_seconds", None)
     precision = how.pop("precision", "fp32")
     model, optimizer = how.pop("model", {}), how.pop("optim", None)
     machine = {"deepspeed": zero, "precision": precision, "processes": ranks, **how}
     training = {"global_batch_size": ranks * batch * steps, **({"optim": optimizer} if optimizer else {})}
     sets: dict[str, Any] = {"train": [{"manifest": "train.jsonl"}], "eval": [{"manifest": "eval.jsonl"}]}
-    sets["window_seconds"] = how.pop("window_seconds", None)
+    sets["window_seconds"] = window_seconds
     values = {"name": "measured", "language": "de", "base": f"openai/whisper-{size}", "data": sets, "model": model}
     dimensions = dimensions_by_name(f"whisper-{size}")
     assert dimensions is not None, SIZES
