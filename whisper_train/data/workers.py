@@ -132,11 +132,15 @@ def patiently(batches: Iterable[Batch], seconds: float | None) -> Iterator[Batch
             if not patience.is_over:
                 raise
             hush()
-            raise LostWorker(
-                f"no batch came from the processes that read the data within {seconds:g} s (faults.batch_timeout):"
-                " their disk or network hangs; the same command goes on when it is back"
-            ) from error
+            raise LostWorker(f"{describe_hang(seconds)}; the same command goes on when it is back") from error
         yield batch
+
+
+def describe_hang(seconds: float) -> str:
+    return (
+        f"no batch came from the processes that read the data within {seconds:g} s (faults.batch_timeout):"
+        " their disk or network hangs"
+    )
 
 
 def hush() -> None:

@@ -78,9 +78,10 @@ def audited(job: Job, path: Path, cache: Path, dimensions: Dimensions, global_ba
         max_tokens=dimensions.tokens,
     )
     starts, clips = order.grouping.starts[:-1], order.grouping.clips
-    seconds = np.add.reduceat(np.nan_to_num(index.column("seconds").astype(float)[clips]), starts)
+    known = index.column("seconds").astype(float)
+    seconds = np.add.reduceat(np.nan_to_num(known[clips]), starts)
     joined, window = job.data.windows, window_of(job, dimensions)
-    full = bool(joined) or bool(np.isnan(index.column("seconds")).any())  # a clip of unknown length may be as long
+    full = bool(joined) or bool(np.isnan(known).any())  # a clip of unknown length may be as long
     longest = dimensions.tokens if joined and joined.prompts else longest_label(index.column("tokens")[clips], starts)
     return Amount(
         clips=len(index),

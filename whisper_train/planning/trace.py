@@ -25,7 +25,7 @@ from whisper_train.model import shape_for_training
 from whisper_train.planning.stand_in import Noise, UnmovedTrainer, stand_in_trainer, steps_alone
 from whisper_train.training.arguments import make_arguments
 from whisper_train.training.quantized import quantize
-from whisper_train.training.window import FRAMES_PER_POSITION, see_positions
+from whisper_train.training.window import see_all_of
 
 COUNTED_TOKENS = 100  # of the global batch: any number, it only divides the loss
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.bfloat16, "fp32": torch.float32}  # fp16 is refused without a GPU
@@ -154,7 +154,7 @@ def micro_step(trainer: Any, windows: int, seconds: float, tokens: int, held: to
     """What the trainer does with one batch: features, loss, gradients."""
     waveforms = torch.zeros(windows, round(seconds * SAMPLE_RATE))
     features = trainer.log_mel(waveforms, trainer.window.samples(seconds)).to(held)
-    see_positions(trainer.model, features.shape[-1] // FRAMES_PER_POSITION)
+    see_all_of(trainer.model, features)
     ids = torch.zeros(windows, tokens, dtype=torch.long)
     batch = {"input_features": features, "decoder_input_ids": ids, "labels": ids.clone()}
     with trainer.compute_loss_context_manager():

@@ -7,7 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from whisper_train.job_quantization import Distillation
-from whisper_train.training.window import FRAMES_PER_POSITION, see_positions
+from whisper_train.training.window import see_all_of
 
 POSITIONS_AT_ONCE = 512  # whose logits are held at a time: 106 MB in float32 for Whisper's 51,866 words
 
@@ -30,7 +30,7 @@ class Teacher:
     @torch.no_grad()
     def hear(self, inputs: dict[str, Any]) -> None:
         """Takes in a batch as the model in training will, without what SpecAugment hides from that."""
-        see_positions(self.model, inputs["input_features"].shape[-1] // FRAMES_PER_POSITION)
+        see_all_of(self.model, inputs["input_features"])
         heard = self.model.model(
             input_features=inputs["input_features"].to(self.model.dtype),
             decoder_input_ids=inputs["decoder_input_ids"],

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from whisper_train.data.workers import describe_hang
+
 WORDS = ("DataLoader worker",)  # torch has no type of its own for it
 
 
@@ -15,11 +17,8 @@ def describe_lost(error: BaseException, trainer: Any) -> str | None:
     """What happened to a worker, and what to look for; None when `error` is of something else."""
     step = trainer.state.global_step + 1
     if trainer.patience is not None and trainer.patience.is_over:
-        return (
-            f"step {step:,}: no batch came from the processes that read the data within"
-            f" {trainer.patience.seconds} s (faults.batch_timeout): their disk or network hangs; the same command goes"
-            " on from the newest checkpoint when it is back"
-        )
+        hang = describe_hang(trainer.patience.seconds)
+        return f"step {step:,}: {hang}; the same command goes on from the newest checkpoint when it is back"
     said = isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
     if not said and not (is_broken(error) and trainer.args.dataloader_num_workers):
         return None

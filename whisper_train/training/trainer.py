@@ -13,7 +13,7 @@ from whisper_train.training.distillation import Teacher
 from whisper_train.training.job_trainer import JobTrainer
 from whisper_train.training.layer_rates import split_by_layer
 from whisper_train.training.loss import Loss
-from whisper_train.training.window import FRAMES_PER_POSITION, EncoderWindow, see_positions, whole_window
+from whisper_train.training.window import EncoderWindow, see_all_of, whole_window
 
 LEAST_DROPPED = 20  # clips; fewer say nothing about a share
 
@@ -51,7 +51,7 @@ class WhisperTrainer(JobTrainer):
         samples, waveforms = inputs.pop("samples"), inputs.pop("waveforms")
         hop_length = self.processor.feature_extractor.hop_length
         features = self.log_mel(waveforms, self.window.samples(seconds) if self.model.training else None)
-        see_positions(self.model, features.shape[-1] // FRAMES_PER_POSITION)
+        see_all_of(self.model, features)
         prepared: dict[str, Any] = super()._prepare_inputs({**inputs, "input_features": features})
         if self.model.training and getattr(self.model.config, "apply_spec_augment", False):
             frames = prepared["input_features"].shape[-1]

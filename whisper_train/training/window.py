@@ -73,6 +73,11 @@ def see_positions(model: Any, positions: int) -> None:
     encoder.embed_positions.num_embeddings = positions
 
 
+def see_all_of(model: Any, features: Any) -> None:
+    """Makes the encoder of `model` take windows as long as `features` (windows, mel bins, frames)."""
+    see_positions(model, features.shape[-1] // FRAMES_PER_POSITION)
+
+
 @contextmanager
 def whole_window(model: Any) -> Iterator[None]:
     """Within the block the encoder takes its whole window, afterwards so many positions as before."""
